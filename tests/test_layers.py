@@ -14,13 +14,16 @@ BASE = {"errors", "files", "progress"}
 MAY_IMPORT = {
     "ops": set(),
     "core": {"ops"},
-    "methods": {"ops", "core"},
+    "memory": {"ops", "core"},
+    "modules": {"ops"},
+    "methods": {"ops", "core", "memory", "modules"},
+    "streams": {"core", "memory", "methods", "data", "evaluation", "train", "report"},
     "data": set(),
     "evaluation": {"ops", "data"},
     "train": {"core", "data", "evaluation"},
     "report": {"evaluation"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},
-    "cli": {"core", "data", "evaluation", "train", "report", "methods", "demo"},
+    "cli": {"streams", "core", "data", "evaluation", "train", "report", "methods", "demo"},
 }
 
 

@@ -50,3 +50,10 @@ class Context:
     def report(self, name: str, value: Any) -> None:
         """Record a plain value about the current optimizer step; it appears in `Session.metrics`."""
         self.metrics[name] = value
+
+    def write(self, values: Tree) -> None:
+        """Set weights or buffers by name, outside a step: for `Method.end_task` and `Method.activate` only."""
+        own = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        with torch.no_grad():
+            for name, value in values.items():
+                own[name].copy_(value)

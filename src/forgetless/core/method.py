@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from forgetless.core.context import Context, Tree
 from forgetless.core.task import Task
+from forgetless.errors import InputError
 
 State = dict[str, Any]
 """Nested dictionaries with string keys; leaves are tensors or plain JSON values."""
@@ -16,8 +17,10 @@ State = dict[str, Any]
 class Method:
     """A transformation of training. Every hook is optional and returns a value.
 
-    A hook never writes a parameter, never calls ``backward`` on the user's loss and never owns the loop: only the
-    `Session` writes. Methods compose left to right with ``>>``.
+    A hook never writes a parameter during a step, never calls ``backward`` on the user's loss and never owns the loop: only
+    the `Session` writes. Methods compose left to right with ``>>``.
+
+    One object serves a whole stream: for each task `prepare`, a session, `begin_task`, the steps, `end_task`.
 
     Class attributes describe the method to the command line, the docs and the tests.
     """
@@ -38,6 +41,10 @@ class Method:
     """Work per optimizer step beyond plain training."""
     scope: ClassVar[str] = "any model"
     """Which models it works on."""
+    owns: ClassVar[str] = ""
+    """What no other method of a chain may own too, such as "the architecture"; empty: nothing."""
+    tolerance: ClassVar[float] = 0.0
+    """The largest `violation` that the arithmetic of the constraint allows; 0 where it is exact."""
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
         """Change the model before the optimizer exists (adapters, columns, supermasks). Returns the model to train."""
@@ -79,7 +86,11 @@ class Method:
         """Once, after the last step of a task that ended without an error."""
 
     def activate(self, ctx: Context) -> None:
-        """Put the weights of ``ctx.task`` in place for evaluation."""
+        """Put the weights of ``ctx.task`` in place for evaluation (with ``ctx.write``, or by a switch in its own modules)."""
+
+    def export(self, model: nn.Module) -> nn.Module:
+        """The model to save and to ship, after the last task: merged, without wrappers, where the method can."""
+        return model
 
     def state_dict(self) -> State:
         """All that a later process needs to go on: tensors and plain values."""
@@ -107,6 +118,9 @@ class Chain(Method):
 
     Args:
         *methods: at least one; chains among them are flattened.
+
+    Raises:
+        InputError: two of them own the same thing (`Method.owns`).
     """
 
     def __init__(self, *methods: Method) -> None:
@@ -117,6 +131,14 @@ class Chain(Method):
             flat.extend(method.methods if isinstance(method, Chain) else [method])
         if not flat:
             raise ValueError("a chain needs at least one method")
+        owners: dict[str, str] = {}
+        for method in flat:
+            name = type(method).__name__
+            if method.owns and method.owns in owners:
+                raise InputError(
+                    f"{owners[method.owns]} and {name} cannot be chained: both own {method.owns}", where="chain", mend="Keep one of the two"
+                )
+            owners[method.owns] = name
         self.methods: tuple[Method, ...] = tuple(flat)
         self.needs_retain = any(method.needs_retain for method in flat)
         self.needs_task_id = any(method.needs_task_id for method in flat)
@@ -163,6 +185,11 @@ class Chain(Method):
     def activate(self, ctx: Context) -> None:
         for method in self.methods:
             method.activate(ctx)
+
+    def export(self, model: nn.Module) -> nn.Module:
+        for method in reversed(self.methods):
+            model = method.export(model)
+        return model
 
     def state_dict(self) -> State:
         return {f"{index}-{type(method).__name__}": method.state_dict() for index, method in enumerate(self.methods)}

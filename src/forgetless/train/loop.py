@@ -95,7 +95,7 @@ class _Run:
         template = asked_with(settings.scorer, settings.template)
         self.batches = Batches(splits[INJECT], language, template, settings.batch_size, settings.seed)
         retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
-        self.task = Task(INJECT, self.batches, retain)
+        self.task = Task(INJECT, self.batches, retain, last=True, steps=settings.epochs * len(self.batches))
         self.seconds = self.eval_seconds = 0.0
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
         self.fractions = (0.0, 0)  # conflicting shares of the run: their sum and number
@@ -233,7 +233,7 @@ class _Run:
             "budget": None,
             "verdict": verdict(found, settings.method),
         }
-        self.folder.save_model(self.language.model, self.language.tokenizer)
+        self.folder.save_model(self.method.export(self.language.model), self.language.tokenizer)
         self.folder.finish(item_rows(self.splits, before, after), summary)
         return summary
 

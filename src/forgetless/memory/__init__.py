@@ -1,0 +1,1 @@
+"""Stored examples: what is kept of old data, how it is chosen and drawn."""

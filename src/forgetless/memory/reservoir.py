@@ -1,0 +1,61 @@
+"""A uniform sample of all examples ever offered, of fixed size (Vitter 1985, Algorithm R)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from forgetless.errors import InputError
+from forgetless.memory.store import Store
+
+
+class Reservoir:
+    """Keeps ``capacity`` examples; after n offers each has been kept with probability capacity / n.
+
+    Args:
+        capacity: how many examples to hold.
+        seed: of the generator that it owns.
+
+    Raises:
+        InputError: the capacity is not positive.
+
+    Attributes:
+        store: the examples held.
+        offered: how many have been offered.
+    """
+
+    def __init__(self, capacity: int, seed: int = 0) -> None:
+        if capacity < 1:
+            raise InputError(f"{capacity!r} is not allowed", where="capacity", mend="Give a whole number of at least 1")
+        self.capacity, self.offered = capacity, 0
+        self.store = Store()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def offer(self, example: Any, extra: dict[str, Tensor] | None = None) -> None:
+        """Show it one more example; it keeps it or not."""
+        self.offered += 1
+        if len(self.store) < self.capacity:
+            self.store.add(example, extra)
+            return
+        place = int(torch.randint(self.offered, (1,), generator=self.generator))
+        if place < self.capacity:
+            self.store.replace(place, example, extra)
+
+    def draw(self, count: int) -> list[int]:
+        """``count`` places, uniformly, with replacement; one after another, so that 4 and 4 are the same as 8."""
+        return [int(torch.randint(len(self.store), (1,), generator=self.generator)) for _ in range(count)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {"store": self.store.state_dict(), "offered": self.offered, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.store.load_state_dict(state["store"])
+        self.offered = state["offered"]
+        self.generator.set_state(state["generator"].cpu())

@@ -1,0 +1,1 @@
+"""Network parts that methods put into a model."""
