@@ -1,4 +1,4 @@
-"""``forgetless report``: one page from run folders."""
+"""``forgetless report``: one page from run folders, of ``train`` or of ``stream``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def report(
     """Write one HTML page about one or more runs; it opens offline."""
     from forgetless.files import check_writable
     from forgetless.report.page import write_report
+    from forgetless.report.stream_page import is_stream_run, write_stream_report
 
     check_writable(out, folder=False)
-    write_report(runs, out, title=title)
+    write = write_stream_report if runs and all(is_stream_run(run) for run in runs) else write_report
+    write(runs, out, title=title)
     answer({"out": str(out), "runs": [str(run) for run in runs]}, str(out), as_json=as_json)

@@ -59,13 +59,13 @@ def render(runs: Sequence[Run], *, title: str | None = None) -> str:
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {"marker": marker, "shapes": SHAPES}
-    scripts = {name: _asset(f"{name}.js") for name in ("theme", "page")}
+    scripts = {name: asset(f"{name}.js") for name in ("theme", "page")}
     steps = step_charts(runs, names)
     grids = [layer_grid(index, names[index], run) for index, run in enumerate(runs)]
     html = environment.get_template("page.html.j2").render(
         title=title or f"{', '.join(names)}: what was learned, what was forgotten",
-        policy=_policy(scripts.values()),
-        css=_asset("page.css"),
+        policy=policy(scripts.values()),
+        css=asset("page.css"),
         scripts=scripts,
         names=names,
         runs=runs,
@@ -97,11 +97,13 @@ def script_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_IN_SCRIPT)
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
+    """A file of this folder, as it stands."""
     return Markup((_HERE / name).read_text(encoding="utf-8"))
 
 
-def _policy(scripts: Any) -> str:
+def policy(scripts: Any) -> str:
+    """The content security policy of a page that runs these scripts and loads nothing."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()}'" for text in scripts)
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; img-src data:; base-uri 'none'; form-action 'none'"
 

@@ -56,7 +56,7 @@ class RunFolder:
         file = self.path / "config.yaml"
         if not file.is_file():
             write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        self._lock = _lock(file)
+        self._lock = lock_file(file)
         for entry in self._left_overs():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
@@ -184,7 +184,7 @@ class RunFolder:
             raise InputError(what, where=str(self.path), mend="Free some space or name a folder on another disk")
 
 
-def _lock(file: Path) -> int | None:
+def lock_file(file: Path) -> int | None:
     """Hold ``file`` against other processes until this one ends; None where the system has no such locks."""
     try:
         import fcntl

@@ -1,0 +1,139 @@
+"""One method through one stream of question sets, with a language model."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from forgetless.core.activation import activated
+from forgetless.core.context import Context
+from forgetless.core.method import Method
+from forgetless.core.session import attach
+from forgetless.core.task import Task
+from forgetless.data.model import Language
+from forgetless.data.question import Question
+from forgetless.errors import ProtectionError
+from forgetless.evaluation.score import score
+from forgetless.progress import Advance, silent
+from forgetless.streams.record import SeedRecord, for_first_task, model_bytes, share, tensor_bytes
+from forgetless.streams.stream import LanguageStream
+from forgetless.train.batches import Batches, answer_loss
+from forgetless.train.optimizer import make_optimizer
+from forgetless.train.settings import Settings
+
+EVAL_BATCH = 64
+
+
+def run_language(
+    stream: LanguageStream,
+    language: Language,
+    method: Method,
+    *,
+    seed: int,
+    settings: Settings,
+    memory: int = 2000,
+    advance: Advance = silent,
+) -> SeedRecord:
+    """Teach a language model one set of questions after another; after each, ask all of them.
+
+    A question counts as right under the scorer ``exact``. What is asked is what is taught, in the words in which it is taught.
+
+    Args:
+        stream: the question sets.
+        language: fresh; the model is trained in place.
+        method: fresh; it goes through the whole stream.
+        seed: of the order of the questions.
+        settings: optimizer, lr, epochs, until_learned, batch sizes and template of each task.
+        memory: questions of earlier tasks in all that a method in need of old data is given, alike from each task.
+        advance: told of every epoch.
+    """
+    torch.manual_seed(seed)
+    count = len(stream.tasks)
+    tasks = [_task(stream, index, language, settings, seed) for index in range(count)]
+    record = SeedRecord(seed, [], [], [], [], [], [], [[] for _ in range(count)])
+    record.baseline = [share(_ask(language, task.train, settings)) for task in stream.tasks]
+    rights: list[list[list[bool]]] = []
+    for index, plain in enumerate(tasks):
+        began, asked = time.perf_counter(), 0.0
+        task, acting = plain, method
+        if method.needs_retain:
+            acting = method if index else for_first_task(method)
+            old = _stored(stream, index, memory, seed)
+            retain = Batches(old, language, settings.template, settings.retain_batch_size) if index else None
+            task = replace(plain, retain=retain)
+        torch.manual_seed(seed * 1_000_003 + index)
+        language.model = acting.prepare(language.model, task)
+        ctx, asked = _teach(acting, language, task, stream.tasks[index].train, settings, advance)
+        record.seconds.append(time.perf_counter() - began - asked)
+        record.steps.append(ctx.step)
+        row: list[list[bool]] = []
+        for later, other in enumerate(tasks):
+            if method.needs_task_id and later > index:
+                row.append([])
+                continue
+            with activated(method, ctx, other):
+                row.append(_ask(language, stream.tasks[later].train, settings))
+        rights.append(row)
+        record.state_bytes.append(tensor_bytes(method.state_dict()))
+        record.model_bytes.append(model_bytes(language.model))
+    record.accuracy = [[share(found) if found else None for found in row] for row in rights]
+    for index in range(count):
+        items = range(len(rights[index][index]))
+        record.items[index] = [[rights[later][index][item] for later in range(index, count)] for item in items]
+    return record
+
+
+def _task(stream: LanguageStream, index: int, language: Language, settings: Settings, seed: int) -> Task:
+    batches = Batches(stream.tasks[index].train, language, settings.template, settings.batch_size, seed)
+    last = index == len(stream.tasks) - 1
+    heads = () if index == 0 else None
+    return Task(stream.tasks[index].name, batches, index=index, earlier_heads=heads, last=last, steps=settings.epochs * len(batches))
+
+
+def _teach(
+    method: Method, language: Language, task: Task, questions: Sequence[Question], settings: Settings, advance: Advance
+) -> tuple[Context, float]:
+    """Train until enough is learned; gives the context, and the seconds spent on asking."""
+    asked = 0.0
+    optimizer = make_optimizer(settings, language.model)
+    batches = task.train
+    assert isinstance(batches, Batches)
+    with attach(method, language.model, optimizer, task, answer_loss) as session:
+        for epoch in range(settings.epochs):
+            session.begin_epoch(epoch)
+            batches.epoch = epoch
+            language.model.train()
+            for batch in batches:
+                outputs = language.model(**batch)
+                loss = session.total(outputs.loss, batch, outputs)
+                if not torch.isfinite(loss.detach()):
+                    raise ProtectionError(f"the loss is {float(loss.detach())} in task {task.name!r}; lower --lr")
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+                optimizer.step()
+                optimizer.zero_grad()
+            began = time.perf_counter()
+            learned = share(_ask(language, questions, settings)) if settings.until_learned is not None else 0.0
+            asked += time.perf_counter() - began
+            advance(1, f"{task.name}: {learned:.0%} learned")
+            if settings.until_learned is not None and learned >= settings.until_learned:
+                advance(settings.epochs - epoch - 1)
+                break
+    return session.ctx, asked
+
+
+def _ask(language: Language, questions: Sequence[Question], settings: Settings) -> list[bool]:
+    return [bool(v.right) for v in score(language, questions, template=settings.template, batch_size=settings.eval_batch_size)]
+
+
+def _stored(stream: LanguageStream, index: int, memory: int, seed: int) -> list[Question]:
+    """Questions of the earlier tasks: the same number of each, drawn by the seed."""
+    found: list[Question] = []
+    for known in range(index):
+        questions = list(stream.tasks[known].train)
+        random.Random(seed * 1_000_003 + known).shuffle(questions)
+        found += questions[: max(1, memory // index)]
+    return found

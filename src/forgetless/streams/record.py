@@ -1,0 +1,73 @@
+"""What one seed of a run through a stream leaves behind, and the methods it is run with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from forgetless.core.method import Chain, Method
+from forgetless.errors import InputError
+
+Verdicts = list[bool]
+
+
+@dataclass(slots=True)
+class SeedRecord:
+    """Attributes:
+    seed: of the weights and the order of the data.
+    accuracy: the matrix of shares; None where a method has no weights for a task to come.
+    baseline: accuracy of the untrained model on each task.
+    seconds: training time of each task, with what the method does before and after it.
+    steps: optimizer steps of each task.
+    state_bytes: what the method keeps after each task, beyond the model.
+    model_bytes: the model's own size after each task.
+    items: for each task, for each of its test items, whether it was right after each task from its own on.
+    """
+
+    seed: int
+    accuracy: list[list[float | None]]
+    baseline: list[float]
+    seconds: list[float]
+    steps: list[int]
+    state_bytes: list[int]
+    model_bytes: list[int]
+    items: list[list[Verdicts]]
+
+
+def for_first_task(method: Method) -> Method:
+    """The part of a chain that needs no old data: there is none yet."""
+    parts = [part for part in (method.methods if isinstance(method, Chain) else (method,)) if not part.needs_retain]
+    return Chain(*parts) if parts else Method()
+
+
+def check_task_identity(method: Method, name: str, setting: str) -> None:
+    """Raise `InputError` where a method must be told the task and the setting does not tell it."""
+    if method.needs_task_id and setting != "task":
+        raise InputError(
+            f"{name} must be told which task it is at use, which the {setting} setting does not tell",
+            where="--method",
+            mend="Choose --setting task, or another method (forgetless methods says which)",
+        )
+
+
+def share(verdicts: Verdicts) -> float:
+    """The share that is right."""
+    return sum(verdicts) / len(verdicts) if verdicts else 0.0
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Bytes of all weights and buffers."""
+    return tensor_bytes([*model.parameters(), *model.buffers()])
+
+
+def tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested dictionaries and lists."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(tensor_bytes(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return sum(tensor_bytes(item) for item in value)
+    return 0

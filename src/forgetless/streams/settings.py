@@ -1,0 +1,65 @@
+"""What a run through a stream is asked to do, checked before anything is loaded or written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from forgetless.errors import InputError
+from forgetless.streams.stream import SETTINGS
+from forgetless.train.settings import OPTIMIZERS
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """A run of one method through one stream.
+
+    Attributes:
+        stream: a name of the built-in streams, or question files joined by commas.
+        stream_args: options of its builder.
+        setting: ``task``, ``class`` or ``domain``.
+        method, method_args: as in `forgetless.train.settings.Settings`.
+        seeds: how many runs, with the seeds 0, 1, ...
+        optimizer: adamw, adam, sgd or momentum; None: adam for classifiers, adamw for language models. New for each task.
+        lr: None: 1e-3 for classifiers, 3e-5 for language models.
+        steps: optimizer steps a task, for classifiers.
+        epochs: the most passes over a task, for language models.
+        until_learned: for language models, go on to the next task at this share of the task learned.
+        batch_size: None: 128 for classifiers, 8 for language models.
+        memory: examples of earlier tasks (in all) that methods in need of old data are given as their retain set.
+        model: the language model.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    stream: str
+    stream_args: dict[str, Any] = field(default_factory=dict)
+    setting: str = "task"
+    method: tuple[str, ...] = ("none",)
+    method_args: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seeds: int = 5
+    optimizer: str | None = None
+    lr: float | None = None
+    steps: int = 500
+    epochs: int = 10
+    until_learned: float | None = 0.9
+    batch_size: int | None = None
+    memory: int = 2000
+    model: str = "smollm2-135m"
+
+    def __post_init__(self) -> None:
+        _require(self.setting in SETTINGS, "setting", self.setting, f"one of {', '.join(SETTINGS)}")
+        _require(self.lr is None or (math.isfinite(self.lr) and self.lr > 0), "lr", self.lr, "a positive, finite learning rate")
+        for name in ("seeds", "steps", "epochs", "memory"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
+        _require(self.batch_size is None or self.batch_size >= 1, "batch-size", self.batch_size, "a whole number of at least 1")
+        _require(self.optimizer is None or self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        share = self.until_learned
+        _require(share is None or 0 < share <= 1, "until-learned", share, "a share above 0 and up to 1")
+
+
+def _require(good: bool, option: str, value: object, expected: str) -> None:
+    if not good:
+        raise InputError(f"{value!r} is not allowed", where=f"--{option}", mend=f"Give {expected}")
