@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "train": {"core", "data", "evaluation"},
     "report": {"evaluation"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},
-    "cli": {"streams", "core", "data", "evaluation", "train", "report", "methods", "demo"},
+    "advice": {"core", "methods"},
+    "cli": {"advice", "streams", "core", "data", "evaluation", "train", "report", "methods", "demo"},
 }
 
 
