@@ -30,7 +30,8 @@ def activated(method: Method, ctx: Context, task: Task) -> Iterator[None]:
     finally:
         ctx.task = training
         method.activate(ctx)
-        ctx.write({name: tensor for name, tensor in saved.items() if not torch.equal(tensor, _tensors(ctx)[name])})
+        now = _tensors(ctx)
+        ctx.write({name: tensor for name, tensor in saved.items() if not torch.equal(tensor, now[name])})
 
 
 def _tensors(ctx: Context) -> dict[str, torch.Tensor]:
