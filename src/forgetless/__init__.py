@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from forgetless.evaluation.score import score as score
     from forgetless.methods import METHODS as METHODS
     from forgetless.methods.cpl import CPL as CPL
+    from forgetless.methods.kl import KL as KL
+    from forgetless.methods.lwf import LwF as LwF
     from forgetless.methods.plain import Plain as Plain
     from forgetless.report.page import write_report as write_report
 
@@ -41,6 +43,8 @@ _WHERE = {
     "Context": "core.context",
     "ForgetlessError": "errors",
     "InputError": "errors",
+    "KL": "methods.kl",
+    "LwF": "methods.lwf",
     "METHODS": "methods",
     "Method": "core.method",
     "Plain": "methods.plain",

@@ -9,11 +9,25 @@ from importlib.metadata import entry_points
 
 from forgetless.core.method import Method
 from forgetless.methods.cpl import CPL
+from forgetless.methods.ewc import EWC
+from forgetless.methods.kl import KL
+from forgetless.methods.l2sp import L2SP
+from forgetless.methods.lwf import LwF
+from forgetless.methods.mas import MAS
+from forgetless.methods.online_ewc import OnlineEWC
 from forgetless.methods.plain import Plain
+from forgetless.methods.si import SI
 
 METHODS: dict[str, type[Method]] = {
     "none": Plain,
     "cpl": CPL,
+    "l2sp": L2SP,
+    "ewc": EWC,
+    "online-ewc": OnlineEWC,
+    "si": SI,
+    "mas": MAS,
+    "lwf": LwF,
+    "kl": KL,
 }
 
 for _point in entry_points(group="forgetless.methods"):

@@ -1,0 +1,75 @@
+"""Learning without Forgetting: on the new inputs, keep answering as the old model did."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from forgetless.core import options
+from forgetless.core.context import Context, Tree
+from forgetless.core.method import Method
+from forgetless.core.teacher import kept_groups, snapshot, teacher_logits
+from forgetless.ops.distillation import grouped
+
+
+class LwF(Method):
+    r"""Learning without Forgetting (Li & Hoiem 2017, arXiv 1606.09282, Eq. 1-3): distillation on the new inputs.
+
+    With the teacher's logits :math:`t` (the model as the task began, weights :math:`\theta^*`) and the logits :math:`s` of
+    :math:`\theta` on the same new inputs, the loss gains, as the mean over rows and over the groups g of earlier output units,
+
+    .. math:: \lambda \, T^2 \cdot \frac{1}{|G|} \sum_{g \in G} -\sum_{i \in g}
+        \mathrm{softmax}_g(t/T)_i \, \log \mathrm{softmax}_g(s/T)_i
+
+    The paper's :math:`y'^{(1/T)} / \sum_j y_j'^{(1/T)}` of Eq. 3 is this softmax at temperature T.
+
+    Deviations from the paper: the factor :math:`T^2`, which keeps the gradient's size (Hinton 2015; as in van de Ven &
+    Tolias 2019), so the paper's :math:`\lambda_o` is ``strength * temperature**2``; the mean over the old tasks' heads,
+    not the sum; no warm-up phase in which only the new head is trained; weight decay is left to the optimizer.
+
+    Groups come from ``task.earlier_heads``; None is one group of all units (a language model's vocabulary). In the first task of
+    a stream there is nothing to keep, unless ``task.retain`` shows that there is old data; it is not read otherwise.
+
+    Memory: a copy of the trainable weights and buffers (4 bytes per parameter in fp32; with LoRA that of the adapters alone).
+    Cost: one more forward pass over each batch, and one for the model's own logits where the user's outputs hold none.
+
+    Args:
+        strength: :math:`\lambda`.
+        temperature: T; the paper's is 2.
+        weighting: ``"constant"``, or ``"tasks"``: times the number of earlier tasks (at least 1), the ratio of van de Ven &
+            Tolias, who weigh the new loss with 1/n and this with 1 - 1/n in task n.
+
+    Raises:
+        InputError: an option is out of range.
+
+    Example:
+        >>> LwF(temperature=2.0).strength
+        1.0
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("teacher",)
+    summary: ClassVar[str] = "keeps the old model's answers on the new inputs; needs no old data, works best where new inputs are like old"
+    source: ClassVar[str] = "arXiv 1606.09282, Eq. 1-3"
+    extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32): the old model"
+    extra_compute: ClassVar[str] = "a forward pass of the old model"
+
+    def __init__(self, *, strength: float = 1.0, temperature: float = 2.0, weighting: Literal["constant", "tasks"] = "constant") -> None:
+        self.strength = options.number("lwf.strength", strength)
+        self.temperature = options.number("lwf.temperature", temperature, above=True)
+        self.weighting = options.choice("lwf.weighting", weighting, ("constant", "tasks"))
+        self.teacher: Tree = {}
+
+    def begin_task(self, ctx: Context) -> None:
+        self.teacher = snapshot(ctx.model) if self.strength and kept_groups(ctx.task) else {}
+
+    def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
+        if not self.teacher:
+            return None
+        read = ctx.task.predictions
+        student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch, every=True)
+        if not len(student):
+            return None
+        teacher = teacher_logits(ctx.model, self.teacher, batch, read)
+        times = max(1, ctx.task.index) if self.weighting == "tasks" else 1
+        return self.strength * times * grouped(student, teacher, kept_groups(ctx.task), self.temperature)
