@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from forgetless.methods.cpl import CPL as CPL
     from forgetless.methods.kl import KL as KL
     from forgetless.methods.lwf import LwF as LwF
+    from forgetless.methods.packnet import PackNet as PackNet
     from forgetless.methods.plain import Plain as Plain
+    from forgetless.methods.progressive import Progressive as Progressive
+    from forgetless.methods.supermask import Supermask as Supermask
     from forgetless.report.page import write_report as write_report
 
 _WHERE = {
@@ -47,9 +50,12 @@ _WHERE = {
     "LwF": "methods.lwf",
     "METHODS": "methods",
     "Method": "core.method",
+    "PackNet": "methods.packnet",
     "Plain": "methods.plain",
+    "Progressive": "methods.progressive",
     "ProtectionError": "errors",
     "Session": "core.session",
+    "Supermask": "methods.supermask",
     "Task": "core.task",
     "attach": "core.session",
     "compare": "evaluation.paired",

@@ -12,11 +12,16 @@ from forgetless.methods.cpl import CPL
 from forgetless.methods.ewc import EWC
 from forgetless.methods.kl import KL
 from forgetless.methods.l2sp import L2SP
+from forgetless.methods.lora import LoRA
 from forgetless.methods.lwf import LwF
 from forgetless.methods.mas import MAS
 from forgetless.methods.online_ewc import OnlineEWC
+from forgetless.methods.osf import OSF
+from forgetless.methods.packnet import PackNet
 from forgetless.methods.plain import Plain
+from forgetless.methods.progressive import Progressive
 from forgetless.methods.si import SI
+from forgetless.methods.supermask import Supermask
 
 METHODS: dict[str, type[Method]] = {
     "none": Plain,
@@ -28,6 +33,11 @@ METHODS: dict[str, type[Method]] = {
     "mas": MAS,
     "lwf": LwF,
     "kl": KL,
+    "lora": LoRA,
+    "osf": OSF,
+    "progressive": Progressive,
+    "packnet": PackNet,
+    "supermask": Supermask,
 }
 
 for _point in entry_points(group="forgetless.methods"):
