@@ -32,11 +32,18 @@ if TYPE_CHECKING:
     from forgetless.evaluation.score import score as score
     from forgetless.methods import METHODS as METHODS
     from forgetless.methods.cpl import CPL as CPL
+    from forgetless.methods.ewc import EWC as EWC
     from forgetless.methods.kl import KL as KL
+    from forgetless.methods.l2sp import L2SP as L2SP
+    from forgetless.methods.lora import LoRA as LoRA
     from forgetless.methods.lwf import LwF as LwF
+    from forgetless.methods.mas import MAS as MAS
+    from forgetless.methods.online_ewc import OnlineEWC as OnlineEWC
+    from forgetless.methods.osf import OSF as OSF
     from forgetless.methods.packnet import PackNet as PackNet
     from forgetless.methods.plain import Plain as Plain
     from forgetless.methods.progressive import Progressive as Progressive
+    from forgetless.methods.si import SI as SI
     from forgetless.methods.supermask import Supermask as Supermask
     from forgetless.report.page import write_report as write_report
 
@@ -44,16 +51,23 @@ _WHERE = {
     "CPL": "methods.cpl",
     "Chain": "core.method",
     "Context": "core.context",
+    "EWC": "methods.ewc",
     "ForgetlessError": "errors",
     "InputError": "errors",
     "KL": "methods.kl",
+    "L2SP": "methods.l2sp",
+    "LoRA": "methods.lora",
     "LwF": "methods.lwf",
+    "MAS": "methods.mas",
     "METHODS": "methods",
     "Method": "core.method",
+    "OSF": "methods.osf",
+    "OnlineEWC": "methods.online_ewc",
     "PackNet": "methods.packnet",
     "Plain": "methods.plain",
     "Progressive": "methods.progressive",
     "ProtectionError": "errors",
+    "SI": "methods.si",
     "Session": "core.session",
     "Supermask": "methods.supermask",
     "Task": "core.task",

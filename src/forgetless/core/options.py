@@ -1,0 +1,58 @@
+"""Checks of the options that a method is made with: each gives the value back, or refuses it by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+from forgetless.errors import InputError
+
+T = TypeVar("T")
+
+
+def number(where: str, value: float, *, above: bool = False, high: float | None = None) -> float:
+    """A finite number from 0 up.
+
+    Args:
+        where: the option, as ``method.option``.
+        value: what was given.
+        above: 0 itself is not allowed.
+        high: the largest allowed.
+
+    Raises:
+        InputError: it is something else.
+    """
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if real and (value > 0 or (value == 0 and not above)) and (high is None or value <= high):
+        return float(value)
+    least = "above 0" if above else "from 0 up"
+    raise _refused(where, value, f"a number {least}" if high is None else f"a number {least} to {high:g}")
+
+
+def whole(where: str, value: int, least: int = 1) -> int:
+    """A whole number of at least ``least``, likewise."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise _refused(where, value, f"a whole number of at least {least}")
+
+
+def count(where: str, value: int | None) -> int | None:
+    """A whole number of at least 1, or None for all, likewise."""
+    return None if value is None else whole(where, value)
+
+
+def seed(where: str, value: int) -> int:
+    """A whole number from 0 up, likewise."""
+    return whole(where, value, 0)
+
+
+def choice(where: str, value: T, allowed: Sequence[T]) -> T:
+    """One of ``allowed``, likewise."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    raise _refused(where, value, " or ".join(repr(one) for one in allowed))
+
+
+def _refused(where: str, value: object, expected: str) -> InputError:
+    return InputError(f"{value!r} is not allowed", where=where, mend=f"Give {expected}")

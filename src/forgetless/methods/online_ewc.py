@@ -1,0 +1,102 @@
+"""Online EWC: one running Fisher that forgets gradually, and the latest weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from forgetless.core import importance, options
+from forgetless.core.context import Context, Tree
+from forgetless.core.method import Method
+from forgetless.ops import quadratic
+
+
+class OnlineEWC(Method):
+    r"""Online EWC (Schwarz et al. 2018, arXiv 1805.06370, section 3.2): one penalty at the latest weights, with a decaying Fisher.
+
+    .. math:: \tilde L(\theta) = L(\theta) + \frac{\text{strength}}{2} \sum_i \tilde F_i (\theta_i - \theta^*_i)^2,
+        \qquad \tilde F \leftarrow \gamma \tilde F + F^k, \quad \theta^* \leftarrow \theta
+
+    at the end of each task k, with its diagonal Fisher information :math:`F^k` there, of each example's own gradient (see `ewc`).
+    With :math:`\gamma < 1` old tasks are gradually given up for new ones, so the weights do not stiffen without end.
+
+    Deviations from the paper: its penalty multiplies :math:`\tilde F` by :math:`\gamma` once more, a constant factor that
+    ``strength`` holds here; the Fisher of a task is not normalised, and the log-likelihood is of the model's outputs. Without an
+    earlier task ``task.retain`` stands for one, as in `ewc`.
+
+    Memory: 8 bytes per parameter. Cost: element-wise per step; at the end of a task a forward and backward pass for each of
+    ``examples`` examples, one by one.
+
+    Args:
+        strength: :math:`\lambda`; sweep it by factors of ten.
+        gamma: from 0 (only the last task counts) to 1 (no decay).
+        labels: ``"model"``: labels drawn from the model's distribution; ``"data"``: the true labels (the empirical Fisher).
+        examples: how many examples to draw for the Fisher; None takes all.
+        seed: of the generator that draws labels and examples.
+
+    Raises:
+        InputError: an option is out of range.
+
+    Example:
+        >>> OnlineEWC(gamma=0.9).gamma
+        0.9
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "draws")
+    summary: ClassVar[str] = (
+        "as ewc, with one running Fisher that decays by gamma: keeps learning over many tasks, gives old ones up gradually"
+    )
+    source: ClassVar[str] = "Schwarz et al. 2018, arXiv 1805.06370, section 3.2"
+    extra_memory: ClassVar[str] = "8 bytes per parameter"
+    extra_compute: ClassVar[str] = "element-wise; once a task a forward and backward pass for each of `examples` examples"
+
+    def __init__(
+        self,
+        *,
+        strength: float = 10.0,
+        gamma: float = 0.95,
+        labels: importance.Labels = "model",
+        examples: int | None = 200,
+        seed: int = 0,
+    ) -> None:
+        self.strength = options.number("online-ewc.strength", strength)
+        self.gamma = options.number("online-ewc.gamma", gamma, high=1.0)
+        self.labels = options.choice("online-ewc.labels", labels, ("model", "data"))
+        self.examples = options.count("online-ewc.examples", examples)
+        self.generator = torch.Generator().manual_seed(options.seed("online-ewc.seed", seed))
+        self.fisher: Tree = {}
+        self.anchor: Tree = {}
+
+    @property
+    def draws(self) -> Tensor:
+        """State of the generator."""
+        return self.generator.get_state()
+
+    @draws.setter
+    def draws(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())
+
+    def begin_task(self, ctx: Context) -> None:
+        if ctx.task.retain is not None and not self.fisher:
+            self.consolidate(ctx, ctx.task.retain)
+
+    def penalty(self, ctx: Context) -> Tensor | None:
+        if not self.strength:
+            return None
+        return quadratic.penalty(ctx.parameters, self.anchor, self.fisher, self.strength / 2)
+
+    def end_task(self, ctx: Context) -> None:
+        if not ctx.task.last:
+            self.consolidate(ctx, ctx.task.train)
+
+    def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
+        """Let the running Fisher take in the task that ``batches`` are of, at the current weights."""
+        found = importance.fisher(ctx, batches, labels=self.labels, examples=self.examples, generator=self.generator)
+        for name, fisher in found.items():
+            if name in self.fisher:
+                fisher.add_(self.fisher[name].to(fisher.device), alpha=self.gamma)
+            self.fisher[name] = fisher
+        self.anchor |= quadratic.copies(ctx.parameters)

@@ -1,0 +1,32 @@
+import pytest
+
+from forgetless.core import options
+from forgetless.errors import InputError
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, True, "1", None, 2.5])
+def test_what_is_no_number_in_the_bounds_is_refused(value):
+    with pytest.raises(InputError, match=r"m\.strength: .* is not allowed. Give a number from 0 up to 2"):
+        options.number("m.strength", value, high=2.0)
+
+
+def test_the_lower_bound_may_be_shut_out():
+    assert options.number("m.xi", 0) == 0.0
+    with pytest.raises(InputError, match="above 0"):
+        options.number("m.xi", 0, above=True)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
+def test_what_counts_nothing_is_refused(value):
+    assert options.count("m.examples", None) is None and options.count("m.examples", 1) == 1
+    with pytest.raises(InputError, match="at least 1"):
+        options.count("m.examples", value)
+
+
+def test_seeds_and_choices_are_checked():
+    assert options.seed("m.seed", 0) == 0 and options.choice("m.labels", "data", ("model", "data")) == "data"
+    for value in (-1, True, 1.0):
+        with pytest.raises(InputError, match="at least 0"):
+            options.seed("m.seed", value)
+    with pytest.raises(InputError, match="Give 'model' or 'data'"):
+        options.choice("m.labels", "none", ("model", "data"))
