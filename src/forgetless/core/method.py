@@ -26,7 +26,7 @@ class Method:
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
-    """Names of the instance attributes that `state_dict` holds."""
+    """Names of the instance attributes that `state_dict` holds: plain values, tensors, or parts with a ``state_dict`` of their own."""
     summary: ClassVar[str] = ""
     """One sentence: what it does and when to use it."""
     source: ClassVar[str] = ""
@@ -93,8 +93,8 @@ class Method:
         return model
 
     def state_dict(self) -> State:
-        """All that a later process needs to go on: tensors and plain values."""
-        return {name: getattr(self, name) for name in self.state_names}
+        """All that a later process needs to go on: tensors and plain values, and the states of parts that have their own."""
+        return {name: _state(getattr(self, name)) for name in self.state_names}
 
     def load_state_dict(self, state: State) -> None:
         """Take up a state that `state_dict` gave.
@@ -106,7 +106,11 @@ class Method:
             missing, extra = sorted(set(self.state_names) - set(state)), sorted(set(state) - set(self.state_names))
             raise ValueError(f"{type(self).__name__}: state does not fit: missing {missing}, unexpected {extra}")
         for name, value in state.items():
-            setattr(self, name, value)
+            part = getattr(self, name, None)
+            if part is not None and hasattr(part, "load_state_dict"):
+                part.load_state_dict(value)
+            else:
+                setattr(self, name, value)
 
     def __rshift__(self, other: Method) -> Chain:
         """``self >> other``: both, left to right."""
@@ -207,6 +211,10 @@ def overrides(method: Method, hook: str) -> bool:
     if isinstance(method, Chain):
         return any(overrides(part, hook) for part in method.methods)
     return getattr(type(method), hook) is not getattr(Method, hook)
+
+
+def _state(part: Any) -> Any:
+    return part.state_dict() if hasattr(part, "state_dict") else part
 
 
 def _sum(terms: list[Tensor | None]) -> Tensor | None:

@@ -98,6 +98,26 @@ class Predictions:
             return _tensor(batch[2])
         return None
 
+    def update_active(self, old: Any, new: Any, heads: Sequence[Sequence[int]] | None) -> Any:
+        """A batch of old examples, with the units that they may use now.
+
+        Old examples were stored with the units of their time. Where all tasks share one growing softmax (the class setting:
+        ``heads`` is one group, and the new batch may use all of it) an old example must also be told from the classes
+        that came since, so it may use what the new ones may. Else (a softmax for each task, or none of the two says
+        its units) the old batch stays as it is.
+
+        Args:
+            old: a batch of stored examples.
+            new: the batch in training.
+            heads: `Task.earlier_heads`.
+        """
+        before, now = self.active(old), self.active(new)
+        if before is None or now is None or heads is None or len(heads) != 1:
+            return old
+        if not bool(now[:, list(heads[0])].all()):
+            return old
+        return (old[0], old[1], before | now.any(0).to(before.device))
+
     def size(self, batch: Any) -> int:
         """How many examples a batch holds."""
         if isinstance(batch, Mapping):

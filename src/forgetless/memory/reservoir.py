@@ -17,18 +17,19 @@ class Reservoir:
     Args:
         capacity: how many examples to hold.
         seed: of the generator that it owns.
+        where: what an error calls the capacity.
 
     Raises:
-        InputError: the capacity is not positive.
+        InputError: the capacity is no whole number of at least 1.
 
     Attributes:
         store: the examples held.
         offered: how many have been offered.
     """
 
-    def __init__(self, capacity: int, seed: int = 0) -> None:
-        if capacity < 1:
-            raise InputError(f"{capacity!r} is not allowed", where="capacity", mend="Give a whole number of at least 1")
+    def __init__(self, capacity: int, seed: int = 0, *, where: str = "capacity") -> None:
+        if not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 1:
+            raise InputError(f"{capacity!r} is not allowed", where=where, mend="Give a whole number of at least 1")
         self.capacity, self.offered = capacity, 0
         self.store = Store()
         self.generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,72 @@
+"""A reservoir of examples with the logits that the model gave them (Buzzega et al. 2020, Dark Experience Replay)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from forgetless.core.context import Context
+from forgetless.core.gradients import quiet
+from forgetless.core.predictions import to
+from forgetless.memory.distinct import quietly
+from forgetless.memory.reservoir import Reservoir
+
+
+class DarkReservoir(Reservoir):
+    """Holds (x, y, z): an example and its logits for every unit, at the time when it was offered.
+
+    Examples are collected while the micro-batches of a step go by, and offered once the step is whole, so that the memory
+    does not depend on gradient accumulation.
+    """
+
+    def __init__(self, capacity: int, seed: int = 0, *, where: str = "capacity") -> None:
+        super().__init__(capacity, seed, where=where)
+        self._waiting: list[tuple[Any, Tensor]] = []
+
+    def begin(self, ctx: Context) -> None:
+        """Begin a task: offer its retain set, if there is one, with the model's logits in evaluation mode."""
+        self._waiting = []
+        predictions, device = ctx.task.predictions, _device(ctx)
+        with quiet(ctx.model), torch.no_grad():
+            for batch in quietly(ctx.task.retain or ()):
+                moved = to(batch, device)
+                self._waiting.append((batch, predictions.logits(predictions.outputs(ctx.model, moved), moved, every=True)))
+                self.settle(ctx)
+
+    def collect(self, ctx: Context, batch: Any, outputs: Any) -> None:
+        """Note the examples of a micro-batch; without ``outputs`` by a forward pass of its own."""
+        predictions = ctx.task.predictions
+        if outputs is None:
+            with torch.no_grad():
+                outputs = predictions.outputs(ctx.model, batch)
+        self._waiting.append((batch, predictions.logits(outputs, batch, every=True).detach()))
+
+    def settle(self, ctx: Context) -> None:
+        """Offer what was noted."""
+        predictions = ctx.task.predictions
+        for batch, logits in self._waiting:
+            counts = torch.bincount(predictions.owners(batch), minlength=predictions.size(batch)).tolist()
+            for example, own in zip(predictions.examples(batch), torch.split(logits, counts), strict=True):
+                self.offer(predictions.collate([example]), {"logits": own})
+        self._waiting = []
+
+    def distance(self, ctx: Context, places: Sequence[int]) -> Tensor:
+        r"""Mean of :math:`(h_\theta(x) - z)^2` over the rows and units of these examples."""
+        batch = self.store.batch(places, ctx.task.predictions, _device(ctx))
+        predictions = ctx.task.predictions
+        now = predictions.logits(predictions.outputs(ctx.model, batch), batch, every=True)
+        return functional.mse_loss(now, self.store.extra("logits", places, now.device).to(now.dtype))
+
+    def labelled_loss(self, ctx: Context, places: Sequence[int], new: Any) -> Tensor:
+        """The task's own loss on these examples and their labels, beside the new batch ``new``."""
+        predictions = ctx.task.predictions
+        batch = self.store.batch(places, predictions, _device(ctx))
+        return ctx.loss_fn(ctx.model, predictions.update_active(batch, new, ctx.task.earlier_heads))
+
+
+def _device(ctx: Context) -> torch.device:
+    return next(iter(ctx.parameters.values())).device
