@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from forgetless.evaluation.score import score as score
     from forgetless.methods import METHODS as METHODS
     from forgetless.methods.cpl import CPL as CPL
+    from forgetless.methods.der import DER as DER
+    from forgetless.methods.derpp import DERpp as DERpp
     from forgetless.methods.ewc import EWC as EWC
+    from forgetless.methods.joint import Joint as Joint
     from forgetless.methods.kl import KL as KL
     from forgetless.methods.l2sp import L2SP as L2SP
     from forgetless.methods.lora import LoRA as LoRA
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from forgetless.methods.packnet import PackNet as PackNet
     from forgetless.methods.plain import Plain as Plain
     from forgetless.methods.progressive import Progressive as Progressive
+    from forgetless.methods.replay import Replay as Replay
     from forgetless.methods.si import SI as SI
     from forgetless.methods.supermask import Supermask as Supermask
     from forgetless.report.page import write_report as write_report
@@ -51,9 +55,12 @@ _WHERE = {
     "CPL": "methods.cpl",
     "Chain": "core.method",
     "Context": "core.context",
+    "DER": "methods.der",
+    "DERpp": "methods.derpp",
     "EWC": "methods.ewc",
     "ForgetlessError": "errors",
     "InputError": "errors",
+    "Joint": "methods.joint",
     "KL": "methods.kl",
     "L2SP": "methods.l2sp",
     "LoRA": "methods.lora",
@@ -67,6 +74,7 @@ _WHERE = {
     "Plain": "methods.plain",
     "Progressive": "methods.progressive",
     "ProtectionError": "errors",
+    "Replay": "methods.replay",
     "SI": "methods.si",
     "Session": "core.session",
     "Supermask": "methods.supermask",

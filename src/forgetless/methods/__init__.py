@@ -9,7 +9,10 @@ from importlib.metadata import entry_points
 
 from forgetless.core.method import Method
 from forgetless.methods.cpl import CPL
+from forgetless.methods.der import DER
+from forgetless.methods.derpp import DERpp
 from forgetless.methods.ewc import EWC
+from forgetless.methods.joint import Joint
 from forgetless.methods.kl import KL
 from forgetless.methods.l2sp import L2SP
 from forgetless.methods.lora import LoRA
@@ -20,6 +23,7 @@ from forgetless.methods.osf import OSF
 from forgetless.methods.packnet import PackNet
 from forgetless.methods.plain import Plain
 from forgetless.methods.progressive import Progressive
+from forgetless.methods.replay import Replay
 from forgetless.methods.si import SI
 from forgetless.methods.supermask import Supermask
 
@@ -38,6 +42,10 @@ METHODS: dict[str, type[Method]] = {
     "progressive": Progressive,
     "packnet": PackNet,
     "supermask": Supermask,
+    "joint": Joint,
+    "replay": Replay,
+    "der": DER,
+    "derpp": DERpp,
 }
 
 for _point in entry_points(group="forgetless.methods"):
