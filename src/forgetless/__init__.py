@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     from forgetless.evaluation.paired import compare as compare
     from forgetless.evaluation.score import score as score
     from forgetless.methods import METHODS as METHODS
+    from forgetless.methods.agem import AGEM as AGEM
     from forgetless.methods.cpl import CPL as CPL
     from forgetless.methods.der import DER as DER
     from forgetless.methods.derpp import DERpp as DERpp
     from forgetless.methods.ewc import EWC as EWC
+    from forgetless.methods.gem import GEM as GEM
+    from forgetless.methods.generative_replay import GenerativeReplay as GenerativeReplay
+    from forgetless.methods.gradient_protection import GradientProtection as GradientProtection
     from forgetless.methods.joint import Joint as Joint
     from forgetless.methods.kl import KL as KL
     from forgetless.methods.l2sp import L2SP as L2SP
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from forgetless.report.page import write_report as write_report
 
 _WHERE = {
+    "AGEM": "methods.agem",
     "CPL": "methods.cpl",
     "Chain": "core.method",
     "Context": "core.context",
@@ -59,6 +64,9 @@ _WHERE = {
     "DERpp": "methods.derpp",
     "EWC": "methods.ewc",
     "ForgetlessError": "errors",
+    "GEM": "methods.gem",
+    "GenerativeReplay": "methods.generative_replay",
+    "GradientProtection": "methods.gradient_protection",
     "InputError": "errors",
     "Joint": "methods.joint",
     "KL": "methods.kl",

@@ -8,10 +8,14 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from forgetless.core.method import Method
+from forgetless.methods.agem import AGEM
 from forgetless.methods.cpl import CPL
 from forgetless.methods.der import DER
 from forgetless.methods.derpp import DERpp
 from forgetless.methods.ewc import EWC
+from forgetless.methods.gem import GEM
+from forgetless.methods.generative_replay import GenerativeReplay
+from forgetless.methods.gradient_protection import GradientProtection
 from forgetless.methods.joint import Joint
 from forgetless.methods.kl import KL
 from forgetless.methods.l2sp import L2SP
@@ -46,6 +50,10 @@ METHODS: dict[str, type[Method]] = {
     "replay": Replay,
     "der": DER,
     "derpp": DERpp,
+    "generative-replay": GenerativeReplay,
+    "gem": GEM,
+    "agem": AGEM,
+    "gradient-protection": GradientProtection,
 }
 
 for _point in entry_points(group="forgetless.methods"):

@@ -32,6 +32,26 @@ def grouped(student: Tensor, teacher: Tensor, groups: Sequence[Group], temperatu
     return torch.stack(parts).mean()
 
 
+def replayed(student: Tensor, teacher: Tensor, group: Sequence[int], allowed: Sequence[int], temperature: float | None = None) -> Tensor:
+    """Mean cross-entropy of ``student`` with what ``teacher`` calls each row, which is one of ``group``.
+
+    Args:
+        student: logits of shape (rows, units).
+        teacher: likewise.
+        group: the units that the teacher chooses among.
+        allowed: the units that the student's softmax is over; ``group`` and possibly newer ones.
+        temperature: None: the teacher's likeliest unit is the label; else its probabilities at this temperature are (and the
+            same for the student, times the temperature squared). Newer units have the probability 0.
+    """
+    places = [list(allowed).index(unit) for unit in group]
+    heat = temperature or 1.0
+    log_p = (_wide(student)[:, list(allowed)] / heat).log_softmax(-1)[:, places]
+    old = _wide(teacher)[:, list(group)]
+    if temperature is None:
+        return -log_p.gather(1, old.argmax(-1, keepdim=True)).mean()
+    return -(heat**2) * ((old / heat).softmax(-1) * log_p).sum(-1).mean()
+
+
 def kl_rows(base: Tensor, model: Tensor, direction: Literal["forward", "reverse"] = "forward") -> Tensor:
     r"""For each row of logits :math:`KL(base\|model)` (forward) or :math:`KL(model\|base)` (reverse), in nats.
 
