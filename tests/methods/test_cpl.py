@@ -4,8 +4,8 @@ import torch
 from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.errors import InputError
-from forgetless.methods import CPL
-from forgetless.ops import signs
+from forgetless.methods import CPL, Plain
+from forgetless.ops import packing
 from nets import batches, loss_fn, net, same
 
 TRAIN, RETAIN = batches(10, seed=2), batches(4, seed=3)
@@ -30,14 +30,16 @@ def run(method, model, optimizer, steps, *, chunk_bytes=1 << 28, train=TRAIN):
     return session
 
 
-def test_sgd_is_the_papers_rule_bit_for_bit():
+@pytest.mark.parametrize("method", [CPL(refresh=1), Plain() >> CPL(refresh=1)], ids=["alone", "in a chain"])
+def test_sgd_is_the_papers_rule_bit_for_bit(method):
     """θ ← θ − η·1[g(M)·g(I) ≥ 0]⊙g(I), with the reference taken anew at every step, for 20 steps.
 
-    In torch's own arithmetic for θ − η·x, which rounds once (a fused multiply-add), as torch.optim.SGD does.
+    In torch's own arithmetic for θ − η·x, which rounds once (a fused multiply-add), as torch.optim.SGD does. Alone, CPL takes
+    the steps of plain SGD upon itself; in a chain, and where it audits itself, it filters what the optimizer did.
     """
     model, twin = net(), net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    run(CPL(refresh=1), model, optimizer, 20)
+    run(method, model, optimizer, 20)
     for step in range(20):
         reference = reference_of(twin)
         gradients = torch.autograd.grad(loss_fn(twin, TRAIN[step % 10]), list(twin.parameters()))
@@ -48,7 +50,36 @@ def test_sgd_is_the_papers_rule_bit_for_bit():
     assert not same(model, net())
 
 
+@pytest.mark.parametrize("options", [{}, {"confidence": 0.6}, {"mask": "fixed"}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plain_sgd_alone_and_filtered_are_the_same(options, dtype):
+    """Weights, gradients left behind and metrics, whichever way a step of plain SGD is taken."""
+    results = []
+    train, retain = batches(10, 2, dtype), batches(4, 3, dtype)
+    for make in (CPL, lambda **options: Plain() >> CPL(**options)):
+        model = net(dtype=dtype)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        seen = []
+        with attach(make(**options), model, optimizer, Task("new", train, retain), loss_fn) as session:
+            for batch in train:
+                optimizer.zero_grad()
+                session.total(loss_fn(model, batch), batch).backward()
+                optimizer.step()
+                seen.append((session.metrics, [parameter.grad.clone() for parameter in model.parameters()]))
+        assert session.constraint_violation == 0.0
+        results.append((model, seen))
+    (first, one), (second, two) = results
+    assert same(first, second) and not same(first, net(dtype=dtype))
+    for (mine, gradients), (theirs, others) in zip(one, two, strict=True):
+        assert mine == theirs and mine["conflicting_fraction"] > 0
+        assert all(torch.equal(a, b) for a, b in zip(gradients, others, strict=True))
+
+
 OPTIMIZERS = [
+    (torch.optim.SGD, {}),
+    (torch.optim.SGD, {"maximize": True}),
+    (torch.optim.SGD, {"weight_decay": 0.1}),
+    (torch.optim.SGD, {"fused": True}),
     (torch.optim.SGD, {"momentum": 0.9}),
     (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
     (torch.optim.Adam, {}),
@@ -233,7 +264,7 @@ def test_reports_conflict_in_all_and_by_layer_and_the_flips():
     assert list(layers) == [name for name, _ in model.named_parameters()]
     assert layers["0.weight"] == pytest.approx(float(conflict[0].float().mean()))
     flipped = sum(
-        int((signs.unpack_signs(first[name], p.numel()) * signs.unpack_signs(method.reference[name], p.numel()) == -1).sum())
+        int((packing.unpack(first[name], 0, p.numel()) * packing.unpack(method.reference[name], 0, p.numel()) == -1).sum())
         for name, p in model.named_parameters()
     )
     assert session.metrics["sign_flips"] == pytest.approx(flipped / total) and flipped
@@ -245,7 +276,7 @@ def test_the_reference_takes_a_quarter_of_a_byte_a_weight():
     method = CPL()
     with attach(method, model, torch.optim.SGD(model.parameters(), lr=0.1), task, lambda m, b: m(b).pow(2).mean()):
         held = sum(tensor.numel() * tensor.element_size() for tensor in method.reference.values())
-    assert held <= 0.25 * sum(parameter.numel() for parameter in model.parameters()) + 2
+    assert held <= 0.25 * sum(parameter.numel() for parameter in model.parameters()) + 2 * 4  # whole words
 
 
 @pytest.mark.parametrize(

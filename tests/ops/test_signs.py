@@ -1,81 +1,176 @@
+import concurrent.futures
+import multiprocessing
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgetless.ops import signs
+from forgetless.ops import packing, signs
+from forgetless.ops.pool import on_cores
 
 numbers = st.lists(st.sampled_from([0.0, -0.0, 1.5, -2.0, 1e-38, -1e-45, 3e38, float("inf"), -float("inf")]), min_size=1, max_size=70)
+BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
+SIZES = [1, 15, 16, 17, packing.STRIPE - 1, packing.STRIPE, packing.STRIPE + 1, 3 * packing.STRIPE - 5]
+
+
+def random(count, seed, dtype=torch.float32, many=4):
+    draw = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, generator=draw).to(dtype) for _ in range(many)]
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
 
 
 @given(numbers)
 def test_packed_signs_round_trip(values):
     tensor = torch.tensor(values)
-    packed = signs.pack_signs(tensor)
-    assert packed.numel() == (len(values) + 3) // 4
-    assert torch.equal(signs.unpack_signs(packed, len(values)), tensor.sign().to(torch.int8))
+    packed = packing.pack_signs(tensor)
+    assert packed.numel() == packing.packed_size(len(values)) == (len(values) + 15) // 16
+    assert torch.equal(packing.unpack(packed, 0, len(values)), tensor.sign().to(torch.int8))
 
 
-@given(st.lists(st.sampled_from([-2, -1, 0, 1]), min_size=1, max_size=50), st.data())
-def test_any_range_decodes_like_the_whole(codes, data):
-    packed = signs.pack_codes(torch.tensor(codes, dtype=torch.int8))
-    start = data.draw(st.integers(0, len(codes) - 1))
-    stop = data.draw(st.integers(start + 1, len(codes)))
-    assert (signs.decode(packed, start, stop) >> 6).tolist() == codes[start:stop]
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(SIZES) | st.integers(1, 12 * packing.STRIPE), st.data())
+def test_any_range_unpacks_like_the_whole(count, data):
+    codes = torch.randint(-2, 2, (count,), dtype=torch.int8, generator=torch.Generator().manual_seed(count))
+    packed = packing.pack_codes(codes)
+    assert packed.numel() * 4 <= 0.25 * count + 4
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start + 1, count))
+    assert torch.equal(packing.unpack(packed, start, stop), codes[start:stop])
 
 
-def test_pinned_bytes():
-    assert signs.pack_signs(torch.tensor([1.0, -1.0, 0.0, 2.0, -3.0])).tolist() == [0b01_00_11_01, 0b11]
+def test_pinned_words():
+    assert packing.pack_signs(torch.tensor([1.0, -1.0, 0.0, 2.0, -3.0])).tolist() == [0b01_11_00_01_11 << 22]
+    words = packing.pack_signs(torch.arange(40.0) - 20)  # three words: word 0 holds weights 0, 3, 6 and so on
+    bits = ["11" * 7 + "01" * 7 + "00" * 2, "11" * 7 + "01" * 6 + "00" * 3, "11" * 6 + "00" + "01" * 6 + "00" * 3]
+    assert words.tolist() == [int(word, 2) - (1 << 32) for word in bits]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("always", [False, True])
-def test_hold_back_is_where_bit_for_bit(dtype, always):
-    draw = torch.Generator().manual_seed(0)
-    count = 3 * signs.CPU_BLOCK + 17
-    reference, gradient, before, after = (torch.randn(count, generator=draw).to(dtype) for _ in range(4))
+@pytest.mark.parametrize("frozen", [False, True])
+def test_hold_back_is_where_bit_for_bit(dtype, frozen, threads):
+    reference, gradient, before, after = random(3 * signs.CPU_BLOCK + 17, 0, dtype)
     gradient[::7], reference[::11] = 0, 0
-    before[5], after[6] = -0.0, float("nan")
+    gradient[3::700], gradient[4::700] = float("inf"), -float("inf")
+    gradient[5::700], gradient[6::700] = float("nan"), -float("nan")
+    tiny = torch.finfo(dtype).smallest_normal
+    gradient[8::700], gradient[9::700] = tiny, -tiny
+    gradient[10::700], gradient[11::700] = torch.finfo(dtype).max, -0.0
+    before[::5], after[1::5], after[6::50], after[7::50] = -0.0, -0.0, float("nan"), float("inf")
     codes = reference.sign().to(torch.int8)
-    codes[::13] = -2
-    conflict = (reference * gradient < 0) & (codes != -2)
-    conflict |= (codes == -2) & ((gradient != 0) | always)
+    if frozen:
+        codes[::13] = packing.FROZEN
+    conflict = (codes.sign() * gradient.sign() < 0) & (codes != packing.FROZEN) | (codes == packing.FROZEN)
     expected = torch.where(conflict, before, after)
-    kept, held = signs.hold_back(signs.pack_codes(codes), 0, gradient, before.clone(), after, always=always)
-    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[before.element_size()]
-    assert torch.equal(kept.view(bits), expected.view(bits))
-    assert held == int(conflict.sum())
+    held = signs.hold_back([signs.Part(packing.pack_codes(codes), 0, gradient)], [before], [after], frozen=frozen)
+    bits = BITS[before.element_size()]
+    assert torch.equal(after.view(bits), expected.view(bits))
+    assert held == [int(conflict.sum())]
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_the_smallest_gradients_count(flush):
+    """A gradient of 2**-149 has a sign, unless the user has torch take such numbers for zero; then it counts as zero."""
+    gradient = torch.tensor([2.0**-149, -(2.0**-149), 2.0**-126, -(2.0**-126), 0.0]).repeat(20)
+    packed = packing.pack_signs(torch.tensor([-1.0, -1, -1, -1, -1] * 10 + [0.0] * 50))
+    before, after = torch.zeros(100), torch.ones(100)
+    supported = torch.set_flush_denormal(flush)
+    try:
+        held = signs.hold_back([signs.Part(packed, 0, gradient)], [before], [after], frozen=False)
+    finally:
+        torch.set_flush_denormal(False)
+    flush = flush and supported
+    assert held == [10 if flush else 20]
+    assert after.tolist() == [1.0 if flush else 0.0, 1.0, 0.0, 1.0, 1.0] * 10 + [1.0] * 50
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_zero_conflicts_is_where_zero(dtype):
-    draw = torch.Generator().manual_seed(2)
-    reference, gradient = (torch.randn(signs.CPU_BLOCK + 5, generator=draw).to(dtype) for _ in range(2))
+    reference, gradient, *_ = random(signs.CPU_BLOCK + 5, 2, dtype)
     gradient[::5] = 0
     expected = torch.where(reference * gradient < 0, torch.zeros_like(gradient), gradient)
-    held = signs.zero_conflicts(signs.pack_signs(reference), gradient, always=False)
-    assert torch.equal(gradient, expected) and held == int((expected == 0).sum()) - len(gradient[::5])
+    held = signs.zero_conflicts([signs.Part(packing.pack_signs(reference), 0, gradient)], frozen=False)
+    assert torch.equal(gradient, expected) and held == [int((expected == 0).sum()) - len(gradient[::5])]
 
 
-def test_hold_back_of_a_part_agrees_with_the_whole():
-    draw = torch.Generator().manual_seed(1)
-    reference, gradient, before, after = (torch.randn(1000, generator=draw) for _ in range(4))
-    packed = signs.pack_signs(reference)
-    whole, _ = signs.hold_back(packed, 0, gradient, before.clone(), after, always=False)
-    part, _ = signs.hold_back(packed, 333, gradient[333:901], before[333:901].clone(), after[333:901], always=False)
-    assert torch.equal(part, whole[333:901])
+def test_descend_is_torchs_sgd_on_the_masked_gradient(threads):
+    sizes = [5, 70, 700_001, 64]
+    made = [random(size, size) for size in sizes]
+    parts = [signs.Part(packing.pack_signs(reference), 0, gradient) for reference, gradient, *_ in made]
+    weights = [weight for _, _, weight, _ in made]
+    twins = [torch.nn.Parameter(weight.clone()) for weight in weights]
+    weights[1][:9] = twins[1].data[:9] = -0.0
+    start = [weight.clone() for weight in weights]
+    conflicts = [reference * gradient < 0 for reference, gradient, *_ in made]
+    for twin, (_, gradient, *_), conflict in zip(twins, made, conflicts, strict=True):
+        twin.grad = torch.where(conflict, 0, gradient)
+    held = signs.descend(parts, weights, 0.1, frozen=False)
+    torch.set_num_threads(1)  # torch rounds the last few weights of each thread's share in another way
+    torch.optim.SGD(twins, lr=0.1).step()
+    torch.set_num_threads(threads)
+    assert held == [int(conflict.sum()) for conflict in conflicts]
+    for weight, twin, old, conflict in zip(weights, twins, start, conflicts, strict=True):
+        assert torch.equal(weight.view(torch.int32), twin.detach().view(torch.int32))
+        assert torch.equal(weight[conflict].view(torch.int32), old[conflict].view(torch.int32))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 70_000), st.integers(1, 70_000))
+def test_hold_back_of_a_part_agrees_with_the_whole(start, length):
+    reference, gradient, before, after = random(100_000, 1)
+    packed = packing.pack_signs(reference)
+    expected = torch.where(reference * gradient < 0, before, after)
+    some = slice(start, min(start + length, 100_000))
+    signs.hold_back([signs.Part(packed, start, gradient[some])], [before[some]], [after[some]], frozen=False)
+    assert torch.equal(after[some], expected[some])
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**31))
 def test_a_step_that_is_held_back_never_raises_the_reference_loss_to_first_order(seed):
-    draw = torch.Generator().manual_seed(seed)
-    reference, gradient = torch.randn(257, generator=draw), torch.randn(257, generator=draw)
-    before = torch.zeros(257)
-    kept, _ = signs.hold_back(signs.pack_signs(reference), 0, gradient, before.clone(), before - gradient, always=False)
-    assert float(((kept - before).double() * reference.double()).sum()) <= 0
+    reference, gradient, *_ = random(257, seed)
+    before, after = torch.zeros(257), -gradient
+    signs.hold_back([signs.Part(packing.pack_signs(reference), 0, gradient)], [before], [after], frozen=False)
+    assert float(((after - before).double() * reference.double()).sum()) <= 0
 
 
 def test_flips_count_changes_between_plus_and_minus_only():
     old, new = torch.tensor([1.0, -1, 1, 0, 1, -1, 0]), torch.tensor([1.0, 1, -1, 1, 0, -1, 0])
-    assert signs.flips(signs.pack_signs(old), signs.pack_signs(new), 7) == 2
+    assert signs.flips(packing.pack_signs(old), packing.pack_signs(new), 7) == 2
+
+
+def _threads_at_work(_):
+    return torch.get_num_threads()
+
+
+def _in_a_fork(queue):
+    torch.set_num_threads(2)
+    queue.put(on_cores(_threads_at_work, [0, 1]))
+
+
+def test_the_pool_uses_one_core_a_thread_and_works_in_a_fork():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert on_cores(_threads_at_work, [0, 1]) == [1, 1]
+        assert torch.get_num_threads() == 2
+        with concurrent.futures.ThreadPoolExecutor(1) as other:  # a new thread still finds the user's setting
+            assert other.submit(torch.get_num_threads).result() == 2
+        with pytest.raises(ZeroDivisionError):
+            on_cores(lambda share: 1 // share, [1, 0])
+    finally:
+        torch.set_num_threads(before)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=_in_a_fork, args=(queue,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0 and queue.get() == [1, 1]

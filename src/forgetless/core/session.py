@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from forgetless.core.checks import ScaleWatch, trainable
 from forgetless.core.context import Context, LossFunction, Tree
 from forgetless.core.method import Method, State, overrides
-from forgetless.core.stepping import Piece, step_in_chunks
+from forgetless.core.stepping import Descends, Piece, descent_rate, step_in_chunks
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
@@ -179,7 +179,7 @@ class Session:
         with torch.no_grad():
             self._edit_gradients()
             if self._filters:
-                step_in_chunks(ctx.optimizer, self._raw, self._names, max(1, self.chunk_bytes // 3), self._visit)
+                step_in_chunks(ctx.optimizer, self._raw, self._descend(), max(1, self.chunk_bytes // 3), self._visit)
             else:
                 self._raw()
         for hook in [*ctx.optimizer._optimizer_step_post_hooks.values(), *_global("post")]:
@@ -187,7 +187,7 @@ class Session:
         ctx.optimizer._opt_called = True  # type: ignore[attr-defined]  # what schedulers look at
         ctx.step += 1
         self._micro = 0
-        self.metrics = ctx.metrics
+        self.metrics = ctx.metrics = _plain(ctx.metrics)
         return result
 
     def _edit_gradients(self) -> None:
@@ -206,6 +206,20 @@ class Session:
         for name, grad in self.method.gradients(ctx, grads).items():
             if grad is not ctx.parameters[name].grad:
                 ctx.parameters[name].grad = grad
+
+    def _descend(self) -> dict[nn.Parameter, str]:
+        """Let a method that can take plain gradient descent upon itself do so; gives the parameters still to be stepped."""
+        ctx, method = self.ctx, self.method
+        left = dict(self._names)
+        if not isinstance(method, Descends) or ctx.step % AUDIT_EVERY == 0:
+            return left
+        for group in ctx.optimizer.param_groups:
+            found = {left[p]: p for p in group["params"] if p in left and descent_rate(ctx.optimizer, group, p) is not None}
+            ctx.gradients = {name: parameter.grad for name, parameter in found.items() if parameter.grad is not None}
+            if found and method.descend(ctx, {name: parameter.detach() for name, parameter in found.items()}, group["lr"]):
+                left = {parameter: name for parameter, name in left.items() if name not in found}
+        ctx.gradients = {}
+        return left
 
     def _copy(self, chunk: list[Piece]) -> Tree:
         """The weights of a chunk, contiguous, in memory that every chunk uses again."""
@@ -262,6 +276,13 @@ def _without_hooks(optimizer: Optimizer) -> Callable[..., Any]:
     """The optimizer's step as its class defines it, past torch's profiling and hook wrapper."""
     step = type(optimizer).step
     return types.MethodType(getattr(step, "__wrapped__", step) if getattr(step, "hooked", False) else step, optimizer)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers in place of the scalar tensors in nested dictionaries: the accelerator is waited for once, at the end of a step."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
 
 
 def _global(kind: str) -> list[Callable[..., Any]]:

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import gcd
-from typing import Any
+from math import gcd, isfinite
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop, Rprop
 
+from forgetless.core.context import Context, Tree
+
 ELEMENTWISE = (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD)
 """Optimizers whose step on a weight looks at that weight alone: a large tensor may be stepped in pieces of rows."""
+
+
+CACHE_BYTES = 4 << 20
+"""The largest size of the weights of one chunk on a processor: the copy, the step and the filter meet in its cache."""
+
+
+@runtime_checkable
+class Descends(Protocol):
+    """A method that can take a step of plain gradient descent upon itself, to the same effect as filtering it."""
+
+    def descend(self, ctx: Context, parameters: Tree, rate: float) -> bool:
+        """Move ``parameters`` as ``update`` would after ``w - rate * g``; the gradients are in ``ctx``. False: nothing was done."""
+        ...
+
+
+def descent_rate(optimizer: Optimizer, group: dict[str, Any], parameter: nn.Parameter) -> float | None:
+    """The learning rate if the optimizer's step on this parameter is ``w - rate * g`` and no more, on plain memory; else None."""
+    if type(optimizer) is not SGD or any(group[key] for key in ("momentum", "weight_decay", "maximize", "differentiable", "fused")):
+        return None
+    grad, rate = parameter.grad, group["lr"]
+    if grad is None or not isinstance(rate, float) or not isfinite(rate):
+        return None
+    plain = parameter.device.type == "cpu" and parameter.dtype == grad.dtype == torch.float32
+    return rate if plain and parameter.is_contiguous() and grad.is_contiguous() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +85,8 @@ def step_in_chunks(
         optimizer: any `torch.optim.Optimizer` whose step treats each parameter by itself.
         raw_step: steps it on whatever its ``param_groups`` hold at that moment, without hooks.
         names: the names of the parameters to visit; those without a gradient are left out, as the optimizer does.
-        chunk_bytes: the largest size of the weights of one chunk. One row of a parameter is never cut; nor is a parameter
-            whose optimizer looks at whole tensors (`ELEMENTWISE` lists those that do not).
+        chunk_bytes: the largest size of the weights of one chunk (on a processor `CACHE_BYTES` if that is less). One row of a
+            parameter is never cut; nor is a parameter whose optimizer looks at whole tensors (`ELEMENTWISE` lists those that do not).
         visit: called with each chunk and a function that steps just that chunk.
     """
     groups = optimizer.param_groups
@@ -99,9 +125,10 @@ def _chunks(optimizer: Optimizer, parameters: list[nn.Parameter], names: dict[nn
     for parameter in parameters:
         if parameter.grad is None or parameter not in names:
             continue
-        for piece in pieces(optimizer, names[parameter], parameter, limit):
+        room = min(limit, CACHE_BYTES) if parameter.device.type == "cpu" else limit
+        for piece in pieces(optimizer, names[parameter], parameter, room):
             own = piece.of(parameter).numel() * parameter.element_size()
-            if chunk and (size + own > limit or piece.rows is not None):
+            if chunk and (size + own > room or piece.rows is not None):
                 yield chunk
                 chunk, size = [], 0
             chunk.append(piece)

@@ -13,7 +13,7 @@ from forgetless.core.context import Context, Tree
 from forgetless.core.gradients import mean_gradient
 from forgetless.core.method import Method
 from forgetless.errors import InputError
-from forgetless.ops import signs
+from forgetless.ops import packing, signs
 
 Refresh = int | Literal["epoch", "task", "streaming"]
 
@@ -92,10 +92,11 @@ class CPL(Method):
         self.reference: Tree = {}
         self.mean: Tree = {}
         self.taken_epoch = self.taken_step = self.position = 0
-        self._held: dict[str, tuple[int, int]] = {}  # by parameter, "" for all: weights held back and seen in this step
+        self._held: dict[str, tuple[signs.Count, int]] = {}  # by parameter, "" for all: weights held back and seen in this step
 
     @property
-    def _always(self) -> bool:
+    def _freezes(self) -> bool:
+        """Whether the reference may hold frozen codes."""
         return self.mask == "fixed" or self.confidence > 0
 
     def begin_task(self, ctx: Context) -> None:
@@ -122,22 +123,27 @@ class CPL(Method):
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
         if self.level == "gradient":
             grads = {name: grad.contiguous() for name, grad in grads.items()}
-            for name, grad in grads.items():
-                held = signs.zero_conflicts(self.reference[name], grad, always=self._always) if name in self.reference else 0
-                self._count(ctx, name, held, grad.numel())
+            parts = [signs.Part(self.reference[name], 0, grad) for name, grad in grads.items() if name in self.reference]
+            self._count(ctx, grads, signs.zero_conflicts(parts, frozen=self._freezes))
         return grads
 
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
         if self.level == "gradient":
             return after
-        kept = dict(after)
-        for name, new in after.items():
-            held = 0
-            if name in self.reference:
-                old, gradient, offset = before[name], ctx.gradients[name], ctx.offsets.get(name, 0)
-                kept[name], held = signs.hold_back(self.reference[name], offset, gradient, old, new.contiguous(), always=self._always)
-            self._count(ctx, name, held, new.numel())
+        kept = {name: tensor.contiguous() for name, tensor in after.items()}
+        known = [name for name in kept if name in self.reference]
+        parts = [signs.Part(self.reference[name], ctx.offsets.get(name, 0), ctx.gradients[name]) for name in known]
+        held = signs.hold_back(parts, [before[name] for name in known], [kept[name] for name in known], frozen=self._freezes)
+        self._count(ctx, kept, held)
         return kept
+
+    def descend(self, ctx: Context, parameters: Tree, rate: float) -> bool:
+        """A whole step of plain gradient descent, without `update`: masking its gradient does the same to a weight, bit for bit."""
+        if self.level == "gradient" or type(self).update is not CPL.update or not parameters.keys() <= self.reference.keys():
+            return False
+        parts = [signs.Part(self.reference[name], 0, ctx.gradients[name]) for name in parameters]
+        self._count(ctx, parameters, signs.descend(parts, list(parameters.values()), rate, frozen=self._freezes))
+        return True
 
     def violation(self, ctx: Context, before: Tree, written: Tree) -> float | None:
         if self.level == "gradient":
@@ -146,10 +152,10 @@ class CPL(Method):
         for name, now in written.items():
             if name in self.reference:
                 start = ctx.offsets.get(name, 0)
-                codes = signs.decode(self.reference[name], start, start + now.numel()).view(now.shape)
+                codes = packing.unpack(self.reference[name], start, start + now.numel()).view(now.shape)
                 held = torch.sign(ctx.gradients[name]) * torch.sign(codes.to(now.dtype)) < 0
-                if self._always:
-                    held |= codes == signs.FROZEN
+                if self._freezes:
+                    held |= codes == packing.FROZEN
                 worst = max(worst, float(((now - before[name]).abs() * held).max()))
         return worst
 
@@ -160,7 +166,7 @@ class CPL(Method):
         """
         if name not in self.reference:
             return torch.zeros(shape, dtype=torch.bool)
-        return (signs.decode(self.reference[name], 0, shape.numel()) == signs.FROZEN).view(shape)
+        return (packing.unpack(self.reference[name], 0, shape.numel()) == packing.FROZEN).view(shape)
 
     def _batches(self, ctx: Context) -> Iterator[Any]:
         """The retain batches of one refresh: all, or the next few in turn."""
@@ -201,9 +207,9 @@ class CPL(Method):
             if self.confidence:
                 codes = grad.sign().to(torch.int8)
                 codes[total[name].abs() < self.confidence * votes[name]] = -2
-                self.reference[name] = signs.pack_codes(codes)
+                self.reference[name] = packing.pack_codes(codes)
             else:
-                self.reference[name] = signs.pack_signs(grad)
+                self.reference[name] = packing.pack_signs(grad)
         self.taken_epoch, self.taken_step = ctx.epoch, ctx.step
 
     def _fix(self, ctx: Context) -> None:
@@ -211,18 +217,29 @@ class CPL(Method):
         inject = mean_gradient(ctx, ctx.task.train)
         for name, packed in self.reference.items():
             numel = ctx.parameters[name].numel()
-            codes = signs.decode(packed, 0, numel)
-            gradient = inject[name].reshape(-1) if name in inject else codes.new_zeros(numel, dtype=torch.float32)
-            self.reference[name] = signs.pack_codes(signs.conflicts(codes, gradient, always=self.confidence > 0) * 2)
+            codes = packing.unpack(packed, 0, numel)
+            held = codes == packing.FROZEN
+            if name in inject:
+                held |= codes.mul_(inject[name].reshape(-1).sign().to(torch.int8)) < 0
+            self.reference[name] = packing.pack_codes(held.to(torch.int8).mul_(packing.FROZEN))
 
-    def _count(self, ctx: Context, name: str, held: int, numel: int) -> None:
-        """Add up the weights held back in this step, and report the shares so far."""
-        layer, total = self._held.get(name, (0, 0)), self._held.get("", (0, 0))
-        self._held[name] = (layer[0] + held, layer[1] + numel)
-        self._held[""] = (total[0] + held, total[1] + numel)
-        if numel:
-            ctx.metrics.setdefault("conflicting_by_layer", {})[name] = self._held[name][0] / self._held[name][1]
-            ctx.report("conflicting_fraction", self._held[""][0] / self._held[""][1])
+    def _count(self, ctx: Context, stepped: Tree, held: list[signs.Count]) -> None:
+        """Add up the weights held back in this step (``held`` is of the tensors with a reference), and report the shares so far."""
+        counts = iter(held)
+        shares = ctx.metrics.setdefault("conflicting_by_layer", {})
+        for name, tensor in stepped.items():
+            found, numel = next(counts) if name in self.reference else 0, tensor.numel()
+            if numel:
+                for key in (name, ""):
+                    before = self._held.get(key, (0, 0))
+                    self._held[key] = (before[0] + found, before[1] + numel)
+                shares[name] = _share(*self._held[name])
+        if "" in self._held:
+            ctx.report("conflicting_fraction", _share(*self._held[""]))
+
+
+def _share(held: signs.Count, numel: int) -> Any:
+    return held / numel if isinstance(held, int) else held.double() / numel
 
 
 def _number(value: object) -> bool:

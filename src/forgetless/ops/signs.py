@@ -1,154 +1,187 @@
-"""Signs of a gradient in two bits a weight, and updates held back where two signs disagree.
+"""Updates held back where the signs of two gradients disagree.
 
-Four codes a byte, the first weight in the lowest bits::
-
-    0b00  zero: no opinion, the weight is free
-    0b01  positive
-    0b11  negative (two's complement of one, in two bits)
-    0b10  frozen: held back whatever the other gradient says
-
-Decoded into the top two bits of an int8 the codes read 0, 64, -64 and -128. Multiplied by the sign of another gradient
-(-1, 0 or 1) the product is negative exactly where the two disagree, and for a frozen code wherever the other is not
-zero (-128 · -1 wraps round to -128). Everything runs in blocks that stay in a core's cache.
+Everything runs in blocks that stay in a core's cache, in operations that torch vectorises: bits and floats, no booleans.
+The product of a packed sign, as `packing.spread` gives it (2, -2 or a zero), and a gradient is negative exactly where the
+two disagree; a threshold turns it into a mask of the weights that are free. A gradient that is not a number disagrees with
+nothing.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-CPU_BLOCK = 1 << 17
-GPU_BLOCK = 1 << 24
-FROZEN = -128
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+from forgetless.ops.packing import STRIPE, spread, unpack
+from forgetless.ops.pool import on_cores
 
-if sys.byteorder != "little":  # four codes are spread over the bytes of an int32, lowest byte first
-    raise ImportError("forgetless packs signs on little-endian machines only")
+CPU_BLOCK = 16 * STRIPE
+GPU_BLOCK = 256 * STRIPE
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_threshold = torch.ops.aten.threshold_backward.grad_input  # (a, x, t) -> 0 where x <= t, else a
+_local = threading.local()
 
-
-def packed_size(numel: int) -> int:
-    """Bytes that ``numel`` codes take: a quarter of a byte each, rounded up."""
-    return (numel + 3) // 4
-
-
-def blocks(numel: int, device: torch.device) -> Iterator[tuple[int, int]]:
-    """Half-open element ranges that cover ``numel`` elements, each starting on a byte of packed codes."""
-    step = CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
-    for start in range(0, numel, step):
-        yield start, min(numel, start + step)
+Count = int | Tensor
+"""A number of weights; on an accelerator a scalar tensor, so that nobody waits for it."""
 
 
-@contextmanager
-def one_core(device: torch.device) -> Iterator[None]:
-    """Run the short operations on blocks on one core: their barriers between cores cost more, on a busy machine far more."""
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+class Part(NamedTuple):
+    """A tensor's gradient, or some of its rows, and what the reference says about it.
 
-
-def count(found: Tensor) -> Tensor:
-    """How many entries of an int8 tensor of -1 and 0 are -1, as a scalar tensor; adds eight at a time, byte by byte."""
-    if found.numel() % (8 * 128) or found.numel() > 8 * 128 * 255 or not found.is_contiguous():
-        return torch.count_nonzero(found)
-    lanes = found.view(torch.int64).bitwise_and(0x0101010101010101).view(-1, 128).sum(0)  # at most 255 in a byte
-    return lanes.view(torch.uint8).sum()
-
-
-def pack_codes(codes: Tensor) -> Tensor:
-    """Pack int8 codes (-1, 0, 1, or -2 for frozen; any shape, n elements) into uint8 of shape ``(packed_size(n),)``."""
-    flat = codes.reshape(-1)
-    short = -flat.numel() % 4
-    flat = torch.cat([flat, flat.new_zeros(short)]) if short else flat.contiguous()
-    bits = flat.bitwise_and(3).view(torch.int32)
-    bits = bits | (bits >> 6) | (bits >> 12) | (bits >> 18)
-    return bits.bitwise_and_(0xFF).to(torch.uint8)
-
-
-def pack_signs(values: Tensor) -> Tensor:
-    """Pack the signs of ``values`` (any float dtype and shape) into uint8 of shape ``(packed_size(numel),)``."""
-    flat = values.reshape(-1)
-    packed = torch.empty(packed_size(flat.numel()), dtype=torch.uint8, device=values.device)
-    with one_core(values.device):
-        for start, stop in blocks(flat.numel(), flat.device):
-            packed[start // 4 : packed_size(stop)] = pack_codes(flat[start:stop].sign().to(torch.int8))
-    return packed
-
-
-def decode(packed: Tensor, start: int, stop: int) -> Tensor:
-    """Codes of the elements ``start:stop`` as int8 of shape ``(stop - start,)``: 0, 64, -64 or -128 (frozen)."""
-    first = start // 4
-    spread = packed[first : packed_size(stop)].to(torch.int32)
-    # byte 76543210 -> codes in the top two bits of four bytes: two multiplications spread nibbles, then pairs of bits
-    spread.mul_(4097).bitwise_and_(0x000F000F).mul_(4160).bitwise_and_(-0x3F3F3F40)
-    return spread.view(torch.int8)[start - 4 * first : stop - 4 * first]
-
-
-def unpack_signs(packed: Tensor, numel: int) -> Tensor:
-    """The codes of a whole tensor as int8 of shape ``(numel,)``: -1, 0, 1, or -2 for frozen."""
-    return decode(packed, 0, numel) >> 6
-
-
-def conflicts(codes: Tensor, values: Tensor, *, always: bool) -> Tensor:
-    """int8 of shape ``(n,)``: -1 where ``values`` disagrees in sign with ``codes`` (as `decode` gives them), else 0.
-
-    ``always`` says that frozen codes are in conflict also where ``values`` is zero.
+    ``packed`` holds the signs of the whole tensor, ``offset`` is the element of it at which ``gradient`` begins.
     """
-    found = values.sign().to(torch.int8).mul_(codes).bitwise_right_shift_(7)
-    return found.bitwise_or_(codes.eq(FROZEN).to(torch.int8).neg_()) if always else found
+
+    packed: Tensor
+    offset: int
+    gradient: Tensor
 
 
-def hold_back(packed: Tensor, offset: int, gradient: Tensor, before: Tensor, after: Tensor, *, always: bool) -> tuple[Tensor, int]:
-    """The update kept only where the packed signs agree with ``gradient``: ``where(conflict, before, after)``, bit for bit.
+class _Share(NamedTuple):
+    """The elements ``start:stop`` of part number ``part``."""
+
+    part: int
+    start: int
+    stop: int
+
+
+def hold_back(parts: Sequence[Part], before: Sequence[Tensor], after: Sequence[Tensor], *, frozen: bool) -> list[Count]:
+    """Keep the update only where the packed signs agree with the gradient: ``where(conflict, before, after)``, bit for bit.
 
     Args:
-        packed: packed signs of the whole tensor.
-        offset: the element of that whole tensor at which ``gradient``, ``before`` and ``after`` begin.
-        gradient, before, after: one shape and dtype; ``before`` is contiguous and **its memory receives the result**.
-        always: see `conflicts`.
+        parts: what to compare.
+        before, after: for each part the weights, contiguous, in one shape and dtype; **after's memory receives the result**.
+        frozen: whether codes may be frozen; False takes them for free and is faster.
 
     Returns:
-        ``before``, now holding the filtered values, and the number of weights held back.
+        For each part the number of weights held back.
     """
-    bits = _BITS[before.element_size()]
-    signs, new, out = gradient.reshape(-1), after.reshape(-1).view(bits), before.view(-1).view(bits)
-    held = torch.zeros((), dtype=torch.int64, device=before.device)
-    with one_core(before.device):
-        for start, stop in blocks(out.numel(), out.device):
-            found = conflicts(decode(packed, offset + start, offset + stop), signs[start:stop], always=always)
-            held += count(found)
-            free = found.bitwise_not_().to(bits)  # all ones where the update may pass
-            part = out[start:stop]
-            part.bitwise_xor_(torch.bitwise_xor(new[start:stop], part).bitwise_and_(free))
-    return before, int(held)
+    old, new = [_bits(tensor) for tensor in before], [_bits(tensor) for tensor in after]
+
+    def apply(part: int, start: int, stop: int, free: Tensor) -> None:
+        was = old[part][start:stop]
+        new[part][start:stop].bitwise_xor_(was).bitwise_and_(free.to(was.dtype)).bitwise_xor_(was)
+
+    return _masked(parts, apply, frozen)
 
 
-def zero_conflicts(packed: Tensor, gradient: Tensor, *, always: bool) -> int:
-    """Set ``gradient`` (contiguous) to zero, in place, where the packed signs disagree with it; gives how many there were."""
-    bits = gradient.view(-1).view(_BITS[gradient.element_size()])
-    held = torch.zeros((), dtype=torch.int64, device=gradient.device)
-    with one_core(gradient.device):
-        for start, stop in blocks(bits.numel(), bits.device):
-            found = conflicts(decode(packed, start, stop), gradient.view(-1)[start:stop], always=always)
-            held += count(found)
-            bits[start:stop].bitwise_and_(found.bitwise_not_().to(bits.dtype))
-    return int(held)
+def zero_conflicts(parts: Sequence[Part], *, frozen: bool) -> list[Count]:
+    """Set each gradient (contiguous) to zero, in place, where the packed signs disagree with it; gives how many there were."""
+    bits = [_bits(part.gradient) for part in parts]
+
+    def apply(part: int, start: int, stop: int, free: Tensor) -> None:
+        bits[part][start:stop].bitwise_and_(free.to(bits[part].dtype))
+
+    return _masked(parts, apply, frozen)
+
+
+def descend(parts: Sequence[Part], weights: Sequence[Tensor], rate: float, *, frozen: bool) -> list[Count]:
+    """Plain gradient descent, ``w - rate * g``, of each part's weights (contiguous) where the packed signs agree with g.
+
+    In the arithmetic of `torch.optim.SGD`. A gradient of zero does not move a weight by one bit, -0 included.
+    """
+    bits, flat = [_bits(part.gradient) for part in parts], [tensor.detach().view(-1) for tensor in weights]
+
+    def apply(part: int, start: int, stop: int, free: Tensor) -> None:
+        step = free.to(bits[part].dtype).bitwise_and_(bits[part][start:stop]).view(flat[part].dtype)
+        flat[part][start:stop].add_(step, alpha=-rate)
+
+    return _masked(parts, apply, frozen)
 
 
 def flips(old: Tensor, new: Tensor, numel: int) -> int:
     """How many of ``numel`` weights changed between plus and minus from one packed reference to the next."""
     changed = torch.zeros((), dtype=torch.int64, device=old.device)
-    with one_core(old.device):
-        for start, stop in blocks(numel, old.device):
-            a, b = decode(old, start, stop) >> 6, decode(new, start, stop) >> 6
-            changed += torch.count_nonzero(a.mul_(b).eq_(-1))
+    for start in range(0, numel, CPU_BLOCK):
+        stop = min(numel, start + CPU_BLOCK)
+        changed += torch.count_nonzero(unpack(old, start, stop).mul_(unpack(new, start, stop)).eq_(-1))
     return int(changed)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().view(-1).view(_BITS[tensor.element_size()])
+
+
+def _masked(parts: Sequence[Part], apply: Callable[[int, int, int, Tensor], None], frozen: bool) -> list[Count]:
+    """Call ``apply(part, start, stop, free)`` on every block; ``free`` is int32, all ones where a weight may move, else zero."""
+    gradients = [part.gradient.detach().reshape(-1) for part in parts]
+    counts: list[Count] = [0] * len(parts)
+
+    def work(shares: list[_Share]) -> list[tuple[int, Count]]:
+        found: list[tuple[int, Count]] = []
+        for index, start, stop in shares:
+            packed, offset, _ = parts[index]
+            gradient = gradients[index]
+            cpu = gradient.device.type == "cpu"
+            room, tiny = _room(gradient.device)
+            for at, end in _blocks(offset, start, stop, CPU_BLOCK if cpu else GPU_BLOCK):
+                free = _free(spread(packed, offset + at, offset + end, room), gradient[at:end], tiny, frozen)
+                held = free.sum(dtype=torch.int32)
+                found.append((index, (int(held) if cpu else held) + end - at))
+                apply(index, at, end, free)
+        return found
+
+    sizes = [gradient.numel() for gradient in gradients]
+    cpu = all(gradient.device.type == "cpu" for gradient in gradients)
+    for found in on_cores(work, _share(sizes, torch.get_num_threads())) if cpu else [work(_share(sizes, 1)[0])]:
+        for index, held in found:
+            counts[index] = counts[index] + held
+    return counts
+
+
+def _free(codes: Tensor, gradient: Tensor, tiny: float, frozen: bool) -> Tensor:
+    """All ones where the codes (int32, as `spread` gives them; used up) let a weight move, zeros where not; mostly in their memory."""
+    if gradient.dtype != torch.float32:
+        gradient = (gradient.sign() if gradient.dtype == torch.float64 else gradient).float()  # its sign survives
+    melted = codes.bitwise_not().bitwise_right_shift_(30).sub_(1).bitwise_right_shift_(31) if frozen else None
+    product = codes.view(torch.float32)
+    torch.mul(product, gradient, out=product)
+    _threshold(_ones(codes.device), product, -tiny, grad_input=product)
+    return codes if melted is None else codes.bitwise_and_(melted)  # of the top bits only 10 stay positive, turned round and less one
+
+
+def _blocks(offset: int, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut ``start:stop`` into blocks, the inner ones on whole stripes."""
+    while start < stop:
+        end = min(stop, (offset + start) // STRIPE * STRIPE + size - offset)
+        yield start, end
+        start = end
+
+
+def _share(sizes: list[int], cores: int) -> list[list[_Share]]:
+    """Deal all elements out to at most so many cores, about alike, in multiples of 64 elements; few go to one core."""
+    total = sum(sizes)
+    cores = max(1, min(cores, total // CPU_BLOCK))
+    shares: list[list[_Share]] = [[] for _ in range(cores)]
+    core, left = 0, total // cores
+    for index, size in enumerate(sizes):
+        start = 0
+        while start < size:
+            take = size - start
+            if core < cores - 1 and take > left:
+                take = left // 64 * 64
+            if take:
+                shares[core].append(_Share(index, start, start + take))
+            start, left = start + take, left - take
+            if core < cores - 1 and left < 64:
+                core, left = core + 1, total // cores
+    return shares
+
+
+@cache
+def _ones(device: torch.device) -> Tensor:
+    """The float whose bits are all ones."""
+    return torch.full((), -1, dtype=torch.int32, device=device).view(torch.float32)
+
+
+def _room(device: torch.device) -> tuple[Tensor, float]:
+    """Scratch for the codes of a block (on a processor each thread keeps its own), and the smallest float that is not zero."""
+    if device.type != "cpu":
+        return torch.empty(GPU_BLOCK, dtype=torch.int32, device=device), 2.0**-149
+    if not hasattr(_local, "room"):
+        _local.room, _local.tiny = torch.empty(CPU_BLOCK, dtype=torch.int32), torch.full((), 2.0**-148)
+    flushed = float(_local.tiny * 0.5) == 0  # torch.set_flush_denormal holds for one thread
+    return _local.room, 2.0**-126 if flushed else 2.0**-149
