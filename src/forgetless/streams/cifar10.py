@@ -34,7 +34,7 @@ def split_cifar10(
 ) -> ClassStream:
     """Five tasks of two classes each; four fifths of the images are trained on, a fifth is tested.
 
-    The features are computed once (about two minutes for 10,000 images on one core) and kept in the cache folder.
+    The features are computed once (a few minutes for 10,000 images on one core) and kept in the cache folder.
 
     Args:
         images: the source distribution of the package bigbench 1.0.0 (``bigbench-1.0.0.tar.gz``; it holds the test set of CIFAR-10),
