@@ -48,7 +48,7 @@ class DarkReservoir(Reservoir):
     def settle(self, ctx: Context) -> None:
         """Offer what was noted."""
         predictions = ctx.task.predictions
-        for batch, logits in self._waiting:
+        for batch, logits in [(to(batch, "cpu"), logits.cpu()) for batch, logits in self._waiting]:
             counts = torch.bincount(predictions.owners(batch), minlength=predictions.size(batch)).tolist()
             for example, own in zip(predictions.examples(batch), torch.split(logits, counts), strict=True):
                 self.offer(predictions.collate([example]), {"logits": own})
