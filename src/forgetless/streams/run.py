@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from forgetless.streams.builders import make_stream
 from forgetless.streams.classify import run_classes
 from forgetless.streams.record import SeedRecord, check_task_identity
 from forgetless.streams.settings import StreamSettings
-from forgetless.streams.stream import ClassStream, LanguageStream, Stream, check_setting
+from forgetless.streams.stream import ClassStream, ClassTask, LanguageTask, Stream, check_setting
 from forgetless.train.folder import lock_file
 from forgetless.train.provenance import provenance
 from forgetless.train.settings import Settings
@@ -50,7 +50,8 @@ def run_stream(
     Raises:
         InputError: a setting, the stream's data or the folder is wrong; nothing is written then.
     """
-    stream = make_stream(settings.stream, settings.stream_args)
+    names = [name.strip() for name in settings.stream.split(",")]
+    stream = make_stream(names if len(names) > 1 else names[0], settings.stream_args)
     setting = check_setting(stream, settings.setting)
     check_task_identity(build(), ",".join(settings.method), setting)
     config = json.loads(json.dumps(asdict(settings))) | provenance()
@@ -119,7 +120,7 @@ def summarise(settings: StreamSettings, stream: Stream, records: list[SeedRecord
         "stream": stream.name,
         "source": stream.source,
         "setting": settings.setting,
-        "tasks": [task.name for task in stream.tasks],
+        "tasks": list(stream.task_names),
         "method": ",".join(settings.method),
         "method_args": settings.method_args,
         "n_seeds": len(records),
@@ -147,12 +148,17 @@ def _finish(out: Path, settings: StreamSettings, stream: Stream, records: list[S
 def _items(stream: Stream, records: list[SeedRecord]) -> list[dict[str, Any]]:
     rows = []
     for record in records:
-        for task, known in zip(stream.tasks, record.items, strict=True):
-            names = [item.prompt for item in task.train] if isinstance(stream, LanguageStream) else getattr(task, "items", None)
+        tasks: Sequence[ClassTask | LanguageTask] = stream.tasks
+        for task, known in zip(tasks, record.items, strict=True):
+            names = _names(task)
             for number, right in enumerate(known):
                 item = names[number] if names else f"test example {number}"
                 rows.append({"seed": record.seed, "task": task.name, "item": item, "right": right})
     return rows
+
+
+def _names(task: ClassTask | LanguageTask) -> Sequence[str] | None:
+    return [item.prompt for item in task.train] if isinstance(task, LanguageTask) else task.items
 
 
 def _seed_file(out: Path, seed: int) -> Path:

@@ -54,6 +54,11 @@ class ClassStream:
     make_model: Callable[[int], nn.Module]
     source: str = ""
 
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+        return tuple(task.name for task in self.tasks)
+
     def units(self, setting: Setting) -> int:
         """Output units of the network: one a class of every task; in the domain setting the tasks share theirs."""
         sizes = [len(task.classes) for task in self.tasks]
@@ -131,6 +136,11 @@ class LanguageStream:
     name: str
     tasks: tuple[LanguageTask, ...]
     source: str = ""
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+        return tuple(task.name for task in self.tasks)
 
 
 Stream = ClassStream | LanguageStream
