@@ -92,6 +92,7 @@ def _serve() -> None:
     import torch  # noqa: F401  # what makes a cold start slow
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
+    import peft  # noqa: F401  # likewise, for the methods with adapters
     import forgetless.evaluation.examine
     import forgetless.evaluation.split
     import forgetless.report.page

@@ -100,9 +100,9 @@ def test_the_room_needed_is_two_checkpoints_less_what_is_there_already(tmp_path,
     folder, weights = RunFolder(tmp_path / "run"), 100 << 20
     disk_of(600 << 20)
     with pytest.raises(InputError, match="the run needs about"):
-        folder.check_space(weights, 2)
+        folder.check_space(weights, 2 * weights)
     disk_of(700 << 20)
-    folder.check_space(weights, 2)
+    folder.check_space(weights, 2 * weights)
     (tmp_path / "run/checkpoint").mkdir(parents=True)
     for name in ("state.safetensors", ".tmpAbCdEf", ".state.safetensors.7.tmp"):  # a checkpoint and two half ones
         with open(tmp_path / "run/checkpoint" / name, "wb") as handle:
@@ -110,8 +110,8 @@ def test_the_room_needed_is_two_checkpoints_less_what_is_there_already(tmp_path,
         disk_of(100 << 20)
         if name != ".state.safetensors.7.tmp":
             with pytest.raises(InputError):
-                folder.check_space(weights, 2)
-    folder.check_space(weights, 2)
+                folder.check_space(weights, 2 * weights)
+    folder.check_space(weights, 2 * weights)
 
 
 def test_opening_a_folder_clears_half_written_files_and_nothing_else(tmp_path):

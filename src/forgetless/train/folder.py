@@ -169,9 +169,9 @@ class RunFolder:
 
         Args:
             weights: bytes of the model's weights, which the final model takes once more.
-            moments: how many times the optimizer keeps as much.
+            moments: bytes that the optimizer keeps.
         """
-        checkpoint = weights * (1 + moments) * 9 // 8  # an eighth for the method's state and the headers
+        checkpoint = (weights + moments) * 9 // 8  # an eighth for the method's state and the headers
         needed = 2 * checkpoint + (2 << 20)
         existing = self.path.absolute()
         while not existing.exists():

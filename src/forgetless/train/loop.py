@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from forgetless.core.method import Method
+from forgetless.core.method import Method, overrides
 from forgetless.core.session import Session, attach
 from forgetless.core.task import Task
 from forgetless.data.model import Language, load_model
@@ -102,11 +102,12 @@ class _Run:
 
     def go(self, config: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         settings, folder = self.settings, self.folder
-        folder.check_space(sum(p.numel() * p.element_size() for p in self.language.model.parameters()), moments(settings))
+        self._check_space(prepared=not overrides(self.method, "prepare"))
         kept = folder.load_before()
         before = self._evaluate("scoring before training") if kept is None else _verdicts(kept)
         seed_all(settings.seed)
         self.language.model = self.method.prepare(self.language.model, self.task)
+        self._check_space(prepared=True)
         optimizer = make_optimizer(settings, self.language.model)
         session = attach(self.method, self.language.model, optimizer, self.task, answer_loss)
         folder.open(config, resume=resume)  # the first thing that is written: all that could be refused has been looked at
@@ -126,6 +127,13 @@ class _Run:
                 self._checkpoint(session, epoch, 0, after)
         reached = self._enough(before, after)
         return self._finish(session, before, after, epoch, "until_learned reached" if reached else "epoch limit")
+
+    def _check_space(self, *, prepared: bool) -> None:
+        """Refuse a disk that is too small; a method that has yet to change the model may train only a small part of it."""
+        model = self.language.model
+        whole = sum(tensor.numel() * tensor.element_size() for tensor in weights(model).values())
+        trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) if prepared else 0
+        self.folder.check_space(whole, moments(self.settings) * trained)
 
     def _enough(self, before: Verdicts, after: Verdicts) -> bool:
         wanted = self.settings.until_learned
