@@ -146,7 +146,7 @@ def one(cell: dict[str, Any], data: str | None) -> dict[str, Any]:
     from forgetless.streams.classify import run_classes
 
     torch.set_num_threads(1)
-    stream = make_stream("split-mnist", {"data": data} if data else {})
+    stream = make_stream("split-mnist", {"data": data} if data else {"download": True})
     method = METHODS[cell["method"]](**cell["options"])
     record = run_classes(stream, cell["setting"], method, seed=cell["seed"], steps=STEPS, batch_size=BATCH, lr=LR)
     found = Matrix(record.accuracy, record.baseline)

@@ -70,6 +70,7 @@ def test_question_files_make_a_stream_of_their_own(forgetless, place):
         assert found.code == 0, found.err
         matrix = json.loads((place / method / "matrix.json").read_text())
         assert [task for task in matrix["tasks"]] == ["inject", "other"] and matrix["mean"][0][0] > 0.5, method
+    assert len(matrix["heldout"]) == 2 and matrix["heldout"][1][0] is not None  # inject-heldout.jsonl stands beside it
     assert "inject 0 is" in (place / "replay" / "report.html").read_text()
 
 

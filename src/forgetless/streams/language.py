@@ -40,7 +40,8 @@ def run_language(
 ) -> SeedRecord:
     """Teach a language model one set of questions after another; after each, ask all of them.
 
-    A question counts as right under the scorer ``exact``. What is asked is what is taught, in the words in which it is taught.
+    A question counts as right under the scorer ``exact``. The matrix is of what is taught, in the words in which it is taught;
+    ``heldout`` of the record is of the tasks' test questions.
 
     Args:
         stream: the question sets.
@@ -71,13 +72,18 @@ def run_language(
         record.seconds.append(time.perf_counter() - began - asked)
         record.steps.append(ctx.step)
         row: list[list[bool]] = []
+        unseen: list[float | None] = []
         for later, other in enumerate(tasks):
             if method.needs_task_id and later > index:
                 row.append([])
+                unseen.append(None)
                 continue
             with activated(method, ctx, other):
                 row.append(_ask(language, stream.tasks[later].train, settings))
+                test = stream.tasks[later].test
+                unseen.append(share(_ask(language, test, settings)) if test else None)
         rights.append(row)
+        record.heldout.append(unseen)
         record.state_bytes.append(tensor_bytes(method.state_dict()))
         record.model_bytes.append(model_bytes(language.model))
     record.accuracy = [[share(found) if found else None for found in row] for row in rights]

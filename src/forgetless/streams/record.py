@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class SeedRecord:
     state_bytes: what the method keeps after each task, beyond the model.
     model_bytes: the model's own size after each task.
     items: for each task, for each of its test items, whether it was right after each task from its own on.
+    heldout: for a language model, the matrix of shares on the questions of each task that are never trained; else empty.
     """
 
     seed: int
@@ -34,6 +35,7 @@ class SeedRecord:
     state_bytes: list[int]
     model_bytes: list[int]
     items: list[list[Verdicts]]
+    heldout: list[list[float | None]] = field(default_factory=list)
 
 
 def for_first_task(method: Method) -> Method:

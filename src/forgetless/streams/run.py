@@ -127,6 +127,7 @@ def summarise(settings: StreamSettings, stream: Stream, records: list[SeedRecord
         "figures": figures,
         "mean": [[cell[0] for cell in row] for row in cells],
         "se": [[cell[1] for cell in row] for row in cells],
+        "heldout": [[mean_and_error([record.heldout[i][j] for record in records])[0] for j in count] for i in count if records[0].heldout],
         "baseline": [mean_and_error([record.baseline[j] for record in records])[0] for j in count],
         "seconds": dict(zip(("mean", "se"), mean_and_error([sum(record.seconds) for record in records]), strict=True)),
         "state_bytes": max(max(record.state_bytes) for record in records),
