@@ -87,15 +87,15 @@ def test_equals_the_definition_example_by_example_over_five_steps(setting, targe
     model, twin = net(dtype=DOUBLE), net(dtype=DOUBLE)
     old = copy.deepcopy(twin)
     task = Task("new", train, index=2, earlier_heads=heads, last=True)
-    options = {"strength": 0.5, "targets": targets, "temperature": 3.0, "weighting": "tasks"}
-    run(GenerativeReplay(generator=Fixed(samples), **options), model, task)
+    strength = "balanced" if targets == "hard" else 0.7  # balanced: two earlier tasks
+    run(GenerativeReplay(generator=Fixed(samples), strength=strength, targets=targets, temperature=3.0), model, task)
     for step, batch in enumerate(train):
         x = samples[8 * step : 8 * step + 8]
         total = 0
         for before, after in zip(old(x).detach(), twin(x), strict=True):
             for group, allowed in groups.items():
                 total = total + rehearsed(before, after, group, allowed, targets, 3.0) / (8 * len(groups))
-        loss = masked_loss(twin, batch) + 2 * 0.5 * total
+        loss = masked_loss(twin, batch) + (2 if targets == "hard" else 0.7) * total
         for parameter, grad in zip(twin.parameters(), torch.autograd.grad(loss, list(twin.parameters())), strict=True):
             parameter.data -= 0.05 * grad
     for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
@@ -264,7 +264,7 @@ def test_inputs_that_the_built_in_generator_cannot_make_are_refused_before_train
         {"ratio": math.nan},
         {"targets": "x"},
         {"temperature": 0},
-        {"weighting": "x"},
+        {"strength": "x"},
         {"generator": "gan"},
         {"count": 0},
         {"length": True},

@@ -99,10 +99,10 @@ def test_the_first_task_is_plain_unless_old_data_is_given():
     assert same(plain, first) and session.method.teacher == {} and not same(plain, kept)
 
 
-def test_tasks_weighting_multiplies_by_the_number_of_earlier_tasks():
+def test_balanced_strength_is_the_number_of_earlier_tasks():
     one, two = net(), net()
     run(LwF(strength=3.0), one, Task("fourth", batches(4, 2), index=3), 4)
-    run(LwF(weighting="tasks"), two, Task("fourth", batches(4, 2), index=3), 4)
+    run(LwF(strength="balanced"), two, Task("fourth", batches(4, 2), index=3), 4)
     assert same(one, two)
 
 
@@ -149,7 +149,7 @@ def test_dropout_and_batch_norm_are_off_in_the_teacher_and_untouched_by_it():
         assert torch.equal(session.method.teacher["1.running_mean"], twin[1].running_mean)
 
 
-@pytest.mark.parametrize("option", [{"strength": -1}, {"strength": math.nan}, {"strength": True}, {"temperature": 0}, {"weighting": "all"}])
+@pytest.mark.parametrize("option", [{"strength": -1}, {"strength": math.nan}, {"strength": True}, {"temperature": 0}, {"strength": "all"}])
 def test_nonsense_is_refused_by_name(option):
     with pytest.raises(InputError, match=rf"^lwf\.{next(iter(option))}: "):
         LwF(**option)

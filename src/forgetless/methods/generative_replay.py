@@ -52,18 +52,17 @@ class GenerativeReplay(Method):
     these too, the softmax is theirs (class setting), else each earlier head has its own, and the heads are averaged (task setting).
 
     Deviations: Shin et al. have a GAN, van de Ven & Tolias a VAE trained along with the classifier, here it is trained after it on the
-    same batches; losses are added, not weighed by 1/n and 1 - 1/n (``weighting="tasks"`` has that ratio). Soft labels give units that
+    same batches; losses are added, not weighed by 1/n and 1 - 1/n (``strength="balanced"`` has that ratio). Soft labels give units that
     are new the probability 0. In the first task there is nothing to replay, unless ``task.retain`` is given: the generator learns it.
 
     Memory: a copy of the trainable weights, and the generator; for language models the texts alone, with soft targets the copy too.
     Cost: forward and backward passes over the replayed examples, one forward pass of the copy; learning the generator.
 
     Args:
-        strength: :math:`\lambda`.
+        strength: :math:`\lambda`; ``"balanced"`` takes the number of earlier tasks (at least 1).
         ratio: replayed examples per new one in each batch (at least one).
         targets: ``"hard"`` or ``"soft"``.
         temperature: T of soft targets.
-        weighting: ``"constant"``, or ``"tasks"``: times the number of earlier tasks (at least 1).
         generator: ``"auto"``: the model for causal language models, else the VAE; ``"model"``; ``"vae"``; or a `Generator`.
         count, length: of a language model's texts: how many, and the most tokens made up for each.
         sampling_temperature, top_k: of drawing their tokens (None: among all).
@@ -89,11 +88,10 @@ class GenerativeReplay(Method):
     def __init__(
         self,
         *,
-        strength: float = 1.0,
+        strength: float | Literal["balanced"] = 1.0,
         ratio: float = 1.0,
         targets: Literal["hard", "soft"] = "hard",
         temperature: float = 2.0,
-        weighting: Literal["constant", "tasks"] = "constant",
         generator: Literal["auto", "model", "vae"] | Generator = "auto",
         count: int = 64,
         length: int = 32,
@@ -108,11 +106,10 @@ class GenerativeReplay(Method):
         seed: int = 0,
     ) -> None:
         at = "generative-replay."
-        self.strength = options.number(f"{at}strength", strength)
+        self.strength = strength if strength == "balanced" else options.number(f"{at}strength", strength)
         self.ratio = options.number(f"{at}ratio", ratio, above=True)
         self.targets = options.choice(f"{at}targets", targets, ("hard", "soft"))
         self.temperature = options.number(f"{at}temperature", temperature, above=True)
-        self.weighting = options.choice(f"{at}weighting", weighting, ("constant", "tasks"))
         given = callable(getattr(generator, "learn", None)) and callable(getattr(generator, "sample", None))
         self.generator = "given" if given else options.choice(f"{at}generator", generator, ("auto", "model", "vae"))
         self.count, self.length = options.whole(f"{at}count", count), options.whole(f"{at}length", length)
@@ -181,7 +178,8 @@ class GenerativeReplay(Method):
         else:
             made = to(self.maker.sample(count, self.draw), device)
         value = self._whole(ctx, made) if isinstance(made, Mapping) else self._labelled(ctx, batch, made)
-        return self.strength * (max(1, ctx.task.index) if self.weighting == "tasks" else 1) * value
+        weight = max(1, ctx.task.index) if self.strength == "balanced" else float(self.strength)
+        return weight * value
 
     def end_task(self, ctx: Context) -> None:
         if self.strength and not self.speaks and not ctx.task.last:

@@ -35,10 +35,9 @@ class LwF(Method):
     Cost: one more forward pass over each batch, and one for the model's own logits where the user's outputs hold none.
 
     Args:
-        strength: :math:`\lambda`.
+        strength: :math:`\lambda`; ``"balanced"`` takes the number of earlier tasks (at least 1), the ratio of van de Ven & Tolias,
+            who weigh the new loss with 1/n and this with 1 - 1/n in task n.
         temperature: T; the paper's is 2.
-        weighting: ``"constant"``, or ``"tasks"``: times the number of earlier tasks (at least 1), the ratio of van de Ven &
-            Tolias, who weigh the new loss with 1/n and this with 1 - 1/n in task n.
 
     Raises:
         InputError: an option is out of range.
@@ -54,10 +53,9 @@ class LwF(Method):
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32): the old model"
     extra_compute: ClassVar[str] = "a forward pass of the old model"
 
-    def __init__(self, *, strength: float = 1.0, temperature: float = 2.0, weighting: Literal["constant", "tasks"] = "constant") -> None:
-        self.strength = options.number("lwf.strength", strength)
+    def __init__(self, *, strength: float | Literal["balanced"] = 1.0, temperature: float = 2.0) -> None:
+        self.strength = strength if strength == "balanced" else options.number("lwf.strength", strength)
         self.temperature = options.number("lwf.temperature", temperature, above=True)
-        self.weighting = options.choice("lwf.weighting", weighting, ("constant", "tasks"))
         self.teacher: Tree = {}
 
     def begin_task(self, ctx: Context) -> None:
@@ -71,5 +69,5 @@ class LwF(Method):
         if not len(student):
             return None
         teacher = teacher_logits(ctx.model, self.teacher, batch, read)
-        times = max(1, ctx.task.index) if self.weighting == "tasks" else 1
-        return self.strength * times * grouped(student, teacher, kept_groups(ctx.task), self.temperature)
+        weight = max(1, ctx.task.index) if self.strength == "balanced" else float(self.strength)
+        return weight * grouped(student, teacher, kept_groups(ctx.task), self.temperature)
