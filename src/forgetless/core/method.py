@@ -33,6 +33,8 @@ class Method:
     """Paper and equation."""
     needs_retain: bool = False
     """Whether it reads ``task.retain`` (old data)."""
+    keeps_examples: ClassVar[bool] = False
+    """Whether it stores examples of the tasks it has seen: old data, though not asked of the user."""
     needs_task_id: bool = False
     """Whether evaluation must say which task it is."""
     extra_memory: ClassVar[str] = "none"

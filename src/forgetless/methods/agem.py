@@ -52,6 +52,7 @@ class AGEM(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("memory",)
     summary: ClassVar[str] = "projects each step's gradient so that the mean loss on stored examples does not rise; cheaper than gem"
+    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "Chaudhry et al. 2019, arXiv 1812.00420, Eq. 11"
     extra_memory: ClassVar[str] = "stored examples, and a copy of the gradients"
     extra_compute: ClassVar[str] = "a forward and backward pass over batch_size stored examples"

@@ -48,6 +48,7 @@ class DER(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("memory",)
     summary: ClassVar[str] = "replays stored examples with the logits of their time; for streams without clear tasks, no labels needed"
+    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 2004.07211, Eq. 5"
     extra_memory: ClassVar[str] = "the stored examples and their logits"
     extra_compute: ClassVar[str] = "a second forward and backward"

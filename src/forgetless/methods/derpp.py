@@ -50,6 +50,7 @@ class DERpp(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("memory",)
     summary: ClassVar[str] = "replays stored examples with their labels and the logits of their time; strong where old data may be kept"
+    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 2004.07211, Eq. 6"
     extra_memory: ClassVar[str] = "the stored examples and their logits"
     extra_compute: ClassVar[str] = "forward and backward on two more batches"

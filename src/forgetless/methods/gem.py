@@ -58,6 +58,7 @@ class GEM(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("memories", "position")
     summary: ClassVar[str] = "projects each step's gradient so that no stored task's loss rises; costs a pass over each"
+    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "Lopez-Paz & Ranzato 2017, arXiv 1706.08840, Eq. 8-12"
     extra_memory: ClassVar[str] = "stored examples, and a copy of the gradients a stored task"
     extra_compute: ClassVar[str] = "a forward and backward pass over every stored example"

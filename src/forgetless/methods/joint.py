@@ -48,6 +48,7 @@ class Joint(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("old", "walk", "new")
     summary: ClassVar[str] = "trains on all data so far at once; the upper bound, where everything may be kept"
+    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "the upper bound of arXiv 1904.07734"
     extra_memory: ClassVar[str] = "all data so far"
     extra_compute: ClassVar[str] = "a second forward and backward"

@@ -61,6 +61,7 @@ class Replay(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("memory", "retained", "walk", "tasks", "earlier", "seen", "drawn")
     summary: ClassVar[str] = "mixes stored old examples into every batch; the simplest strong method where old data may be kept"
+    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 1902.10486, Algorithm 1; arXiv 1904.07734"
     extra_memory: ClassVar[str] = "the stored examples"
     extra_compute: ClassVar[str] = "forward and backward on ratio times the batch"
