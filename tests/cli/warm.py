@@ -89,12 +89,13 @@ class Warm:
 
 
 def _serve() -> None:
-    import torch  # noqa: F401  # what makes a cold start slow
+    import peft.utils.transformers_weight_conversion  # noqa: F401  # what makes a cold start slow
+    import torch  # noqa: F401  # likewise
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
-    import peft  # noqa: F401  # likewise, for the methods with adapters
     import forgetless.evaluation.examine
     import forgetless.evaluation.split
+    import forgetless.methods
     import forgetless.report.page
     import forgetless.train.loop  # noqa: F401
 

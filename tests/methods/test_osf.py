@@ -108,7 +108,7 @@ def test_peft_alone_leaves_the_allowed_subspace_under_adamw_and_the_measure_sees
         optimizer.zero_grad()
     new = weights_of(model)
     assert min(share_of(old[name], new[name]) for name in ("0.weight", "2.weight")) > 1e-3
-    u, s, v = torch.linalg.svd(old["2.weight"], full_matrices=False)
+    u, _, v = torch.linalg.svd(old["2.weight"], full_matrices=False)
     factors = model[2].osf_svd_params["osf"]
     now = Factors(*(factors[key].detach() for key in ("U_low", "S_low", "V_low")))
     sides = Subspace(u[:, :2]), Subspace(v[:2].T.contiguous())
