@@ -40,7 +40,7 @@ PUBLISHED = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
     "joint": {},
-    "l2sp": {},
+    "l2sp": {"anchor": "task"},
     "ewc": {},
     "online-ewc": {"gamma": 1.0},
     "si": {},
@@ -63,12 +63,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Every method with its options; the strengths of `GRID` are chosen by ``tune``, per setting."""
 GRID = {
-    "l2sp": [0.001, 0.01, 0.1, 1.0],
+    "l2sp": [1e-4, 1e-3, 1e-2, 1e-1],
     "ewc": [10.0, 1e3, 1e5, 1e7],
     "online-ewc": [10.0, 1e3, 1e5, 1e7],
     "si": [0.1, 1.0, 10.0, 100.0],
     "mas": [0.01, 0.1, 1.0, 10.0],
-    "kl": [0.1, 1.0, 10.0, 100.0],
+    "kl": [0.1, 1.0, 10.0],
 }
 NAMES = {"generative-replay": "generative-replay (DGR)"}
 
