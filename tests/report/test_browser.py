@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,33 +11,9 @@ import pytest
 
 from forgetless.report import write_report
 from report.folders import write_run
+from report.opened import Opened
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAPER = "getComputedStyle(document.body).backgroundColor"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None or importlib.util.find_spec("playwright") is None:
-        reason = "needs Chromium on the PATH (apt-get install chromium) and `pip install playwright`"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +25,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(folder / "replay-cpl", method="replay,cpl", probes=("other-kinds", "a-probe-with-a-name-of-no-end-at-all-" * 4)),
     ]
     return write_report(runs, folder / "report.html")
-
-
-class Opened:
-    """A page open in a browser, with what it logged and asked for."""
-
-    def __init__(self, browser: Any, report: Path, width: int = 1400, scheme: str = "light") -> None:
-        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.logged: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.logged.append(message.text))
-        self.page.on("pageerror", lambda error: self.logged.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(report.as_uri())
-
-    def shown(self) -> int:
-        """How many items the status line counts."""
-        text = self.page.inner_text("#item-status")
-        return 0 if text == "No item matches." else int(text.split(" of ")[1].replace(",", ""))
 
 
 @pytest.fixture
