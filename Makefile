@@ -9,7 +9,7 @@ DEMO_FLAGS ?= --no-open
 .PHONY: help demo demo-fast test lint format docs bench clean
 
 help:
-	@echo "make demo       a real 135M model learns real facts, plainly and by CPL; writes forgetless-demo/report.html"
+	@echo "make demo       a real 135M model learns real facts, plainly, with replay and by CPL; writes forgetless-demo/report.html"
 	@echo "make demo-fast  the same in small, in about two minutes"
 	@echo "make test       lint, types, docs and all tests"
 	@echo "make lint       ruff and mypy"

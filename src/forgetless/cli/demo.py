@@ -18,7 +18,7 @@ def demo(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """A real 135M model learns real airport codes, by plain fine-tuning and by CPL; an honest page shows the outcome."""
+    """A real 135M model learns real airport codes, by plain fine-tuning, with replay and by CPL; an honest page shows the outcome."""
     from forgetless.demo.plan import FAST, FULL
     from forgetless.demo.run import run_demo
 

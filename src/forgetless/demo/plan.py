@@ -17,7 +17,7 @@ from forgetless.files import write_json, write_jsonl
 from forgetless.progress import bar
 
 OTHER = "other-kinds"
-TITLES = {"none": "Plain fine-tuning", "cpl": "CPL"}
+TITLES = {"none": "Plain fine-tuning", "replay": "Replay", "cpl": "CPL"}
 SPLITS = ("inject", "inject-heldout", "retain", "retain-heldout", OTHER)
 
 
@@ -56,8 +56,9 @@ class Plan:
 
 
 CPL_OPTIONS: dict[str, int | str] = {"cpl.refresh": 4, "cpl.retain_batches": 1}
-PLAIN, LOWER, PROTECTED = Training("none", 1e-4), Training("none", 3e-5), Training("cpl", 1e-4, CPL_OPTIONS)
-FULL = Plan(64, 210, 80, 8, 8, 0.9, {"none": PLAIN, "none-lower-rate": LOWER, "cpl": PROTECTED})
+PLAIN, LOWER = Training("none", 1e-4), Training("none", 3e-5)
+REPLAYED, PROTECTED = Training("replay", 1e-4), Training("cpl", 1e-4, CPL_OPTIONS)
+FULL = Plan(64, 210, 80, 8, 8, 0.9, {"none": PLAIN, "none-lower-rate": LOWER, "replay": REPLAYED, "cpl": PROTECTED})
 FAST = Plan(12, 70, 28, 6, 6, 0.9, {"none": PLAIN, "cpl": PROTECTED})
 
 
