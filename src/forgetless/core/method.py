@@ -73,7 +73,8 @@ class Method:
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
         """The weights to keep, given those before and after the optimizer's real step.
 
-        Called chunk by chunk, with contiguous tensors. May reuse the memory of ``before``, never that of ``after``.
+        Called chunk by chunk, with contiguous tensors. May reuse the memory of ``before`` and of ``after``; a later method of a chain
+        may overwrite what it returns.
         """
         return after
 
