@@ -158,6 +158,32 @@ def test_chains_with_every_compatible_other(name, other):
     assert session.constraint_violation is None or session.constraint_violation <= allowed
 
 
+CHAINS = [("replay", "ewc", "gradient-protection"), ("replay", "cpl"), ("lwf", "si", "agem"), ("derpp", "packnet"), ("kl", "lora", "cpl")]
+
+
+@pytest.mark.parametrize("names", CHAINS, ids=">>".join)
+def test_a_chain_resumes_and_goes_on_to_a_second_task_bit_for_bit(names, tmp_path):
+    def made():
+        return Chain(*(METHODS[name]() for name in names))
+
+    whole = made()
+    first = train(whole, net())
+    session = ready(made(), net(), task_of()).start()
+    steps(session, range(8))
+    save_state(tmp_path / "state", [session.ctx.model.state_dict(), session.ctx.optimizer.state_dict(), session.state_dict()])
+    weights, moments, state = load_state(tmp_path / "state")
+    resumed = made()
+    again = ready(resumed, net(seed=5), task_of())
+    again.ctx.model.load_state_dict(weights)
+    again.ctx.optimizer.load_state_dict(moments)
+    again.load_state_dict(state)
+    with again:
+        steps(again, range(8, 12))
+    assert same(first.ctx.model, again.ctx.model)
+    one, other = (train(method, s.ctx.model, task=task_of(index=1)) for method, s in ((whole, first), (resumed, again)))
+    assert same(one.ctx.model, other.ctx.model)
+
+
 @pytest.mark.parametrize("name", OWNERS)
 @pytest.mark.parametrize("other", OWNERS)
 def test_an_incompatible_pair_is_refused_with_the_reason(name, other):
