@@ -70,6 +70,8 @@ GRID = {
     "mas": [0.01, 0.1, 1.0, 10.0],
     "kl": [0.1, 1.0, 10.0],
 }
+FIRST = {*PUBLISHED, "replay", "derpp", "mas", "cpl"}
+"""Run before the others: what there are published figures for, and what they are judged by."""
 NAMES = {"generative-replay": "generative-replay (DGR)"}
 
 
@@ -94,7 +96,7 @@ def main() -> None:
 
 
 def _cells(*, tuning: bool, seeds: int) -> list[dict[str, Any]]:
-    """What is to be run, seed by seed, so that a stopped benchmark has whole seeds."""
+    """What is to be run, seed by seed, so that a stopped benchmark has whole seeds; `FIRST` before the rest."""
     from forgetless.methods import METHODS
 
     tuned = _tuned() if not tuning else {}
@@ -109,7 +111,7 @@ def _cells(*, tuning: bool, seeds: int) -> list[dict[str, Any]]:
                 for strength in GRID[method] if tuning else [tuned.get(f"{setting}/{method}")]:
                     own = dict(options) if strength is None else options | {"strength": strength}
                     cells.append({"setting": setting, "method": method, "options": own, "seed": seed})
-    return cells
+    return sorted(cells, key=lambda cell: cell["method"] not in FIRST)
 
 
 def work(cells: list[dict[str, Any]], file: Path, jobs: int, data: str | None) -> None:
