@@ -48,7 +48,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("split", split, "What a model knows and what it does not, each in halves."),
     ("train", train, "Fine-tune while keeping what is known; write a run folder."),
     ("eval", evaluate, "Score one model, or compare two item by item."),
-    ("stream", stream, "One task after another: the accuracy matrix, and what each method costs."),
+    ("stream", stream, "One task after another: the accuracy matrix."),
     ("report", report, "One HTML page about runs; it opens offline."),
     ("methods", methods, "Every method with its cost and its need for old data."),
 )
