@@ -322,3 +322,43 @@ def test_extra_memory_is_bounded_by_the_chunk():
         optimizer.step()
     assert max(seen) <= limit // 3
     assert sum(seen) == sum(parameter.numel() * 4 for parameter in model.parameters())
+
+
+def test_gradients_edited_before_clipping_are_clipped_as_one_and_edited_once():
+    """Hand-checkable: grad 4 of the loss, halved to 2, clipped to 1;."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, 1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    x = torch.tensor([[4.0]])
+    task = Task("new", [(x, x)])
+    with attach(Halve(), model, optimizer, task, lambda model, batch: model(batch[0]).mean()) as session:
+        session.total(model(x).mean()).backward()
+        session.edit_gradients()
+        session.edit_gradients()  # a second call does nothing
+        assert model.weight.grad.item() == 2.0
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        assert model.weight.item() == pytest.approx(0.5, abs=1e-5)
+        optimizer.zero_grad()
+        session.total(model(x).mean()).backward()
+        optimizer.step()  # edits by itself again
+        assert model.weight.item() == pytest.approx(-0.5, abs=1e-5)
+
+
+def test_editing_the_gradients_early_without_the_methods_loss_is_refused():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with attach(Extra(), model, optimizer, TASK, loss_fn) as session:
+        loss_fn(model, TRAIN[0]).backward()
+        with pytest.raises(ProtectionError, match=r"session\.total"):
+            session.edit_gradients()
+
+
+def test_a_share_scales_the_methods_loss_alone():
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with attach(Extra(), model, optimizer, TASK, loss_fn) as session:
+        loss = loss_fn(model, TRAIN[0])
+        whole, quarter = session.total(loss, TRAIN[0]), session.total(loss, TRAIN[0], share=0.25)
+        assert (quarter - loss).item() == pytest.approx(0.25 * (whole - loss).item(), rel=1e-4)
+        assert abs((whole - loss).item()) > 1e-3

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from forgetless.core.checks import ScaleWatch, trainable
 from forgetless.core.context import Context, LossFunction, Tree
 from forgetless.core.method import Method, State, overrides
-from forgetless.core.stepping import Descends, Piece, descent_rate, step_in_chunks
+from forgetless.core.stepping import Descends, Piece, descent_rate, global_hooks, step_in_chunks, without_hooks
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
@@ -56,6 +56,7 @@ class Session:
         self._calls = 0  # of total(), in this epoch
         self._micro = 0  # of total(), since the last optimizer step
         self._prepared = -1  # the step for which begin_step ran
+        self._edited = False  # whether the gradients of this step have been edited
         self._scratch = torch.empty(0, dtype=torch.uint8)
         self._active = self._resumed = self._busy = False
 
@@ -70,7 +71,7 @@ class Session:
         optimizer = self.ctx.optimizer
         self._watch = ScaleWatch(self.ctx.parameters)
         self._hook = self.ctx.model.register_forward_pre_hook(self._before_forward)
-        self._raw = _without_hooks(optimizer)
+        self._raw = without_hooks(optimizer)
         self._previous = vars(optimizer).get("step")
         session = self
 
@@ -105,13 +106,15 @@ class Session:
         """Say that pass number ``epoch`` (from 0) over the inject set begins. Without it ``len(task.train)`` decides."""
         self.ctx.epoch, self._calls, self._epoch_length = epoch, 0, 0
 
-    def total(self, loss: Tensor, batch: Any = None, outputs: Any = None) -> Tensor:
+    def total(self, loss: Tensor, batch: Any = None, outputs: Any = None, *, share: float = 1.0) -> Tensor:
         """The user's loss of one micro-batch plus the method's; call ``backward`` on it.
 
         Args:
             loss: the scalar loss of the batch.
             batch: the batch, for methods that look at it.
             outputs: the model's outputs on it, likewise.
+            share: what to multiply the method's loss with: 1 over the number of micro-batches where ``loss`` has been scaled
+                for accumulation already and will not be divided by it.
         """
         self._prepare()
         self._micro += 1
@@ -120,9 +123,19 @@ class Session:
         if self._epoch_length:
             self.ctx.epoch, self._calls = self.ctx.epoch + self._calls // self._epoch_length, self._calls % self._epoch_length + 1
         extra = self.method.loss(self.ctx, batch, outputs)
-        total = loss if extra is None else loss + extra
+        total = loss if extra is None else loss + (extra if share == 1.0 else extra * share)
         self._watch.watch(total)
         return total
+
+    def edit_gradients(self) -> None:
+        """Add the penalty and let the method edit the accumulated gradients now, once for this step, so that what follows (clipping)
+        sees the sum. Without it this happens inside ``optimizer.step()``."""
+        if not self._active or self._edited:
+            return
+        self._check()
+        with torch.no_grad():
+            self._edit_gradients()
+        self._edited = True
 
     def state_dict(self) -> State:
         """The method's state and the counters; with model, optimizer and random numbers it resumes bit for bit."""
@@ -162,6 +175,12 @@ class Session:
         self.ctx.metrics = {}
         self._guarded(lambda: self.method.begin_step(self.ctx))
 
+    def _check(self) -> None:
+        self._prepare()
+        if self._needs_total and not self._micro:
+            raise ProtectionError("session.total(loss, batch, outputs) was not called for this step, so it would go unprotected")
+        self._watch.check(self.ctx.optimizer)
+
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         ctx = self.ctx
         if not self._active:
@@ -170,23 +189,22 @@ class Session:
         if closure is not None:
             with torch.enable_grad():
                 result = closure()
-        self._prepare()
-        if self._needs_total and not self._micro:
-            raise ProtectionError("session.total(loss, batch, outputs) was not called for this step, so it would go unprotected")
-        self._watch.check(ctx.optimizer)
-        for hook in [*_global("pre"), *ctx.optimizer._optimizer_step_pre_hooks.values()]:
+        if not self._edited:
+            self._check()
+        for hook in [*global_hooks("pre"), *ctx.optimizer._optimizer_step_pre_hooks.values()]:
             hook(ctx.optimizer, (), {})
         with torch.no_grad():
-            self._edit_gradients()
+            if not self._edited:
+                self._edit_gradients()
             if self._filters:
                 step_in_chunks(ctx.optimizer, self._raw, self._descend(), max(1, self.chunk_bytes // 3), self._visit)
             else:
                 self._raw()
-        for hook in [*ctx.optimizer._optimizer_step_post_hooks.values(), *_global("post")]:
+        for hook in [*ctx.optimizer._optimizer_step_post_hooks.values(), *global_hooks("post")]:
             hook(ctx.optimizer, (), {})
         ctx.optimizer._opt_called = True  # type: ignore[attr-defined]  # what schedulers look at
         ctx.step += 1
-        self._micro = 0
+        self._micro, self._edited = 0, False
         self.metrics = ctx.metrics = _plain(ctx.metrics)
         return result
 
@@ -272,20 +290,8 @@ def attach(
     return Session(method, model, optimizer, task, loss_fn, chunk_bytes=chunk_bytes)
 
 
-def _without_hooks(optimizer: Optimizer) -> Callable[..., Any]:
-    """The optimizer's step as its class defines it, past torch's profiling and hook wrapper."""
-    step = type(optimizer).step
-    return types.MethodType(getattr(step, "__wrapped__", step) if getattr(step, "hooked", False) else step, optimizer)
-
-
 def _plain(value: Any) -> Any:
     """Numbers in place of the scalar tensors in nested dictionaries: the accelerator is waited for once, at the end of a step."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
-
-
-def _global(kind: str) -> list[Callable[..., Any]]:
-    from torch.optim import optimizer as module
-
-    return list(getattr(module, f"_global_optimizer_{kind}_hooks").values())

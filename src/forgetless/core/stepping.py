@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import gcd, isfinite
@@ -174,3 +175,16 @@ class _Rows:
 
 def _shaped(value: Any, like: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == like.shape
+
+
+def without_hooks(optimizer: Optimizer) -> Callable[..., Any]:
+    """The optimizer's step as its class defines it, past torch's profiling and hook wrapper."""
+    step = type(optimizer).step
+    return types.MethodType(getattr(step, "__wrapped__", step) if getattr(step, "hooked", False) else step, optimizer)
+
+
+def global_hooks(kind: str) -> list[Callable[..., Any]]:
+    """The hooks that torch has for the steps of all optimizers: ``"pre"`` or ``"post"``."""
+    from torch.optim import optimizer as module
+
+    return list(getattr(module, f"_global_optimizer_{kind}_hooks").values())
