@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "streams": {"core", "memory", "methods", "data", "evaluation", "train", "report"},
     "data": set(),
     "evaluation": {"ops", "data"},
+    "integrations": {"core", "ops", "evaluation", "data"},
     "train": {"core", "data", "evaluation"},
     "report": {"evaluation"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from forgetless.errors import ProtectionError as ProtectionError
     from forgetless.evaluation.paired import compare as compare
     from forgetless.evaluation.score import score as score
+    from forgetless.integrations.huggingface import protect as protect
     from forgetless.methods import METHODS as METHODS
     from forgetless.methods.agem import AGEM as AGEM
     from forgetless.methods.cpl import CPL as CPL
@@ -91,6 +92,7 @@ _WHERE = {
     "compare": "evaluation.paired",
     "load_model": "data.model",
     "load_state": "core.state",
+    "protect": "integrations.huggingface",
     "read_questions": "data.reading",
     "save_state": "core.state",
     "score": "evaluation.score",

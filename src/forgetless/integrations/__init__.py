@@ -1,0 +1,1 @@
+"""forgetless inside other people's training loops."""

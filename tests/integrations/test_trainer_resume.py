@@ -1,0 +1,92 @@
+"""A training that goes on from a checkpoint ends with the same weights, bit for bit, as one that was never interrupted."""
+
+import pytest
+from transformers import TrainerCallback
+
+import forgetless as fl
+from trainers import apart, make_trainer, rows, weights
+
+METHODS = {
+    "cpl": lambda: fl.CPL(refresh=3),
+    "cpl-fixed": lambda: fl.CPL(mask="fixed"),
+    "cpl-epoch": lambda: fl.CPL(refresh="epoch"),
+    "ewc-replay": lambda: fl.EWC(strength=1e3) >> fl.Replay(ratio=0.75),
+    "kl-agem": lambda: fl.KL() >> fl.AGEM(),
+}
+OPTIMIZERS = {
+    "adamw": {"optim": "adamw_torch", "train_sampling_strategy": "random"},
+    "momentum": {"optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.05},
+}
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.mark.parametrize(("method", "optimizer"), [*((name, "momentum") for name in METHODS), ("cpl", "adamw"), ("ewc-replay", "adamw")])
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(method, optimizer, tiny, tmp_path):
+    changes = {"save_strategy": "steps", "save_steps": 2, **OPTIMIZERS[optimizer]}
+    whole = fl.protect(make_trainer(tiny, tmp_path / "whole", **changes), METHODS[method](), rows(8, 1))
+    whole.train()
+    killed = fl.protect(make_trainer(tiny, tmp_path / "killed", **changes), METHODS[method](), rows(8, 1))
+    killed.add_callback(Kill(5))
+    with pytest.raises(Killed):
+        killed.train()
+    resumed = fl.protect(make_trainer(tiny, tmp_path / "killed", **changes), METHODS[method](), rows(8, 1))
+    resumed.train(resume_from_checkpoint=True)  # from step 4, the beginning of the second epoch
+    assert resumed.forgetless.session.ctx.step == 6
+    assert apart(weights(whole), weights(resumed)) == 0.0
+    other = fl.protect(make_trainer(tiny, tmp_path / "other", **changes), METHODS[method](), rows(8, 1))
+    other.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-2"))  # in the midst of the first epoch
+    assert apart(weights(whole), weights(other)) == 0.0
+
+
+def test_without_the_state_the_resumed_training_would_differ(tiny, tmp_path):
+    """What makes the test above one that can fail."""
+    changes = {"save_strategy": "steps", "save_steps": 2, **OPTIMIZERS["momentum"]}
+    whole = fl.protect(make_trainer(tiny, tmp_path, **changes), METHODS["cpl"](), rows(8, 1))
+    whole.train()
+    checkpoint = tmp_path / "checkpoint-4"
+    state = fl.load_state(checkpoint / "forgetless_state.safetensors")
+    wrong = fl.protect(make_trainer(tiny, tmp_path / "wrong", **changes), METHODS["cpl"](), rows(8, 1))
+    state["method"], state["step"] = fl.CPL(refresh=3).state_dict(), 5
+    fl.save_state(checkpoint / "forgetless_state.safetensors", state)
+    wrong.train(resume_from_checkpoint=str(checkpoint))
+    assert apart(weights(whole), weights(wrong)) > 0.0
+
+
+def test_a_checkpoint_without_state_or_of_another_method_is_refused_before_any_step(tiny, tmp_path):
+    changes = {"save_strategy": "steps", "save_steps": 3}
+    make_trainer(tiny, tmp_path / "plain", **changes).train()
+    trainer = fl.protect(make_trainer(tiny, tmp_path / "plain", **changes), fl.EWC(), rows(8, 1))
+    with pytest.raises(fl.InputError, match="holds no state of the method"):
+        trainer.train(resume_from_checkpoint=True)
+    fl.protect(make_trainer(tiny, tmp_path / "cpl", **changes), fl.CPL(), rows(8, 1)).train()
+    trainer = fl.protect(make_trainer(tiny, tmp_path / "cpl", **changes), fl.EWC(), rows(8, 1))
+    with pytest.raises(fl.InputError, match="of another method"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "cpl" / "checkpoint-3"))
+    with pytest.raises(fl.InputError, match="no checkpoint"):
+        fl.protect(make_trainer(tiny, tmp_path / "empty"), fl.EWC()).train(resume_from_checkpoint=True)
+
+
+def test_one_method_object_goes_through_two_trainers_as_through_two_tasks(tiny, tmp_path):
+    method = fl.EWC(strength=1e4)
+    first = fl.protect(make_trainer(tiny, tmp_path), method, last=False)
+    first.train()
+    middle = weights(first)
+    drift = []
+    for kept in (fl.Plain(), method):
+        second = make_trainer(tiny, tmp_path, data=rows(16, 5), model=None)
+        second.model.load_state_dict(middle, strict=False)  # the head is tied
+        fl.protect(second, kept, index=1).train()
+        drift.append(sum(float((value - middle[name]).square().sum()) for name, value in weights(second).items()))
+    assert drift[1] < 0.9 * drift[0]
