@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Protection:
         self.reads_outputs = kind == "transformers" and overrides(method, "loss")
         self._state: Any = None
         self._open = False
+        self._undo: Callable[[], None] = _nothing
         self._seen = 0  # optimizer steps that the session took
 
     @property
@@ -147,6 +149,7 @@ class Protection:
         finally:
             vars(self.trainer.accelerator).pop("clip_grad_norm_", None)
             self._undo()
+            self._undo = _nothing
 
     def check_end(self, steps: int) -> None:
         """Raise `ProtectionError` where training took steps without a session."""
@@ -229,10 +232,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # untyped in transformers
             protection.trainer.log({"forgetless/constraint_violation": protection.constraint_violation})
 
 
-def _behind_scaler(outer: Any, inner: torch.optim.Optimizer) -> Any:
+def _nothing() -> None:
+    pass
+
+
+def _behind_scaler(outer: Any, inner: torch.optim.Optimizer) -> Callable[[], None]:
     """Let an accelerated optimizer with a GradScaler call the session's step: it remembers the one that it was built with."""
     if getattr(outer, "scaler", None) is None:
-        return lambda: None
+        return _nothing
     from accelerate.optimizer import patch_optimizer_step
 
     kept = (outer._optimizer_original_step_method, outer._optimizer_patched_step_method)

@@ -53,8 +53,8 @@ def quietly(batches: Iterable[Any]) -> Iterator[Any]:
 
 def _keys(batch: Any, predictions: Predictions) -> list[int]:
     """A hash for each example of a batch, good for one process."""
-    size = predictions.size(batch)
-    columns = [_rows(tensor, size) for tensor in _tensors(batch) if tensor.ndim and tensor.shape[0] == size]
+    size = predictions.size(batch)  # of a single example every tensor is its own, whatever its shape (a pair of answers has two rows)
+    columns = [_rows(tensor, size) for tensor in _tensors(batch) if tensor.ndim and (size == 1 or tensor.shape[0] == size)]
     return [hash(row) for row in zip(*columns, strict=True)]
 
 
