@@ -22,7 +22,7 @@ def rows(count: int, seed: int, longest: int = 12) -> list[dict[str, list[int]]]
     return found
 
 
-def arguments(out: Any, **changes: Any) -> TrainingArguments:
+def arguments(out: Any, *, form: type[TrainingArguments] = TrainingArguments, **changes: Any) -> TrainingArguments:
     plain = {
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 2,
@@ -38,7 +38,7 @@ def arguments(out: Any, **changes: Any) -> TrainingArguments:
         "disable_tqdm": True,
         "train_sampling_strategy": "sequential",
     }
-    return TrainingArguments(output_dir=str(out), **(plain | changes))
+    return form(output_dir=str(out), **(plain | changes))
 
 
 def make_trainer(folder: Any, out: Any, *, data: Any = None, kind: type[Trainer] = Trainer, model: Any = None, **changes: Any) -> Trainer:

@@ -58,7 +58,7 @@ def test_without_the_state_the_resumed_training_would_differ(tiny, tmp_path):
     checkpoint = tmp_path / "checkpoint-4"
     state = fl.load_state(checkpoint / "forgetless_state.safetensors")
     wrong = fl.protect(make_trainer(tiny, tmp_path / "wrong", **changes), METHODS["cpl"](), rows(8, 1))
-    state["method"], state["step"] = fl.CPL(refresh=3).state_dict(), 5
+    state["session"] |= {"method": fl.CPL(refresh=3).state_dict(), "step": 5}
     fl.save_state(checkpoint / "forgetless_state.safetensors", state)
     wrong.train(resume_from_checkpoint=str(checkpoint))
     assert apart(weights(whole), weights(wrong)) > 0.0
@@ -90,3 +90,17 @@ def test_one_method_object_goes_through_two_trainers_as_through_two_tasks(tiny, 
         fl.protect(second, kept, index=1).train()
         drift.append(sum(float((value - middle[name]).square().sum()) for name, value in weights(second).items()))
     assert drift[1] < 0.9 * drift[0]
+
+
+def test_weights_that_the_trainer_does_not_restore_stop_the_resumed_training(tiny, tmp_path):
+    """transformers 5.23 only warns where the names in a checkpoint are not those of the model (so it is with ViT)."""
+    from safetensors.torch import load_file, save_file
+
+    fl.protect(make_trainer(tiny, tmp_path, save_strategy="steps", save_steps=3), fl.CPL(), rows(8, 1)).train()
+    file = tmp_path / "checkpoint-3" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["renamed"] = tensors.pop("model.layers.0.mlp.up_proj.weight")
+    save_file(tensors, file, metadata={"format": "pt"})
+    trainer = fl.protect(make_trainer(tiny, tmp_path), fl.CPL(), rows(8, 1))
+    with pytest.raises(fl.ProtectionError, match=r"did not restore 1 weights of the checkpoint, such as .*up_proj"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))

@@ -79,8 +79,9 @@ class Protection:
             outer, inner = inner, inner.optimizer
         session = Session(self.method, trainer.model, inner, self.task, self.loss, chunk_bytes=self.chunk_bytes)
         if self._state is not None:
+            self._check_weights(self._state["weights"])
             try:
-                session.load_state_dict(self._state)
+                session.load_state_dict(self._state["session"])
             except (ValueError, KeyError) as error:
                 raise InputError(
                     f"the state is of another method ({error})", where=STATE_FILE, mend="Resume with the method it was made with"
@@ -128,7 +129,19 @@ class Protection:
         trainer = self.trainer
         if trainer.args.should_save:
             folder = Path(trainer._get_output_dir(trial=None)) / f"checkpoint-{trainer.state.global_step}"
-            save_state(folder / STATE_FILE, self._running().state_dict())
+            save_state(folder / STATE_FILE, {"session": self._running().state_dict(), "weights": self._sums()})
+
+    def _sums(self) -> dict[str, tuple[float, float]]:
+        """The sum of each trainable parameter, and of its absolute values."""
+        own = {name: parameter.detach() for name, parameter in self.trainer.model.named_parameters() if parameter.requires_grad}
+        return {name: (float(w.sum(dtype=torch.float64)), float(w.abs().sum(dtype=torch.float64))) for name, w in own.items()}
+
+    def _check_weights(self, saved: dict[str, tuple[float, float]]) -> None:
+        """Raise `ProtectionError` where the trainer has not restored the weights of the checkpoint (for some models it only warns)."""
+        found = self._sums()
+        wrong = [name for name, (total, size) in found.items() if name not in saved or abs(total - saved[name][0]) > 1e-9 * (size + 1e-30)]
+        if wrong:
+            raise ProtectionError(f"the trainer did not restore {len(wrong)} weights of the checkpoint, such as {wrong[0]!r}")
 
     def report(self) -> dict[str, float]:
         """What the method reported about the latest step, for the trainer's log."""
