@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from forgetless.evaluation.paired import compare as compare
     from forgetless.evaluation.score import score as score
     from forgetless.integrations.huggingface import protect as protect
+    from forgetless.integrations.retention import RetentionCallback as RetentionCallback
     from forgetless.methods import METHODS as METHODS
     from forgetless.methods.agem import AGEM as AGEM
     from forgetless.methods.cpl import CPL as CPL
@@ -84,6 +85,7 @@ _WHERE = {
     "Progressive": "methods.progressive",
     "ProtectionError": "errors",
     "Replay": "methods.replay",
+    "RetentionCallback": "integrations.retention",
     "SI": "methods.si",
     "Session": "core.session",
     "Supermask": "methods.supermask",
