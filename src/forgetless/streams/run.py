@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -68,6 +69,7 @@ def run_stream(
             for seed in sorted(set(range(settings.seeds)) - set(done)):
                 record = one_seed(stream, settings, build(), seed, advance)
                 write_json(_seed_file(out, seed), asdict(record))
+                gc.collect()  # a session and its model hold each other: without it two models stand in memory
         records = [SeedRecord(**json.loads(_seed_file(out, seed).read_text("utf-8"))) for seed in range(settings.seeds)]
         return _finish(out, settings, stream, records)
     finally:
