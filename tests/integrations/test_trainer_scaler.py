@@ -20,10 +20,9 @@ def scaled(trainer, **options):
     return trainer
 
 
-@pytest.mark.parametrize("norm", [1.0, 0.0])
-@pytest.mark.parametrize("name", METHOD)
-def test_with_a_scaler_the_weights_are_those_without(name, norm, tiny, tmp_path):
-    changes = {"max_grad_norm": norm, "optim": "sgd"}
+@pytest.mark.parametrize(("name", "norm", "optim"), [("cpl", 1.0, "sgd"), ("penalty", 0.0, "sgd"), ("penalty", 1.0, "adamw_torch_fused")])
+def test_with_a_scaler_the_weights_are_those_without(name, norm, optim, tiny, tmp_path):
+    changes = {"max_grad_norm": norm, "optim": optim}
     plain = fl.protect(make_trainer(tiny, tmp_path, **changes), METHOD[name](), rows(8, 1))
     plain.train()
     trainer = fl.protect(scaled(make_trainer(tiny, tmp_path, **changes), init_scale=4096.0), METHOD[name](), rows(8, 1))
@@ -34,8 +33,9 @@ def test_with_a_scaler_the_weights_are_those_without(name, norm, tiny, tmp_path)
     assert not any(getattr(step, "__forgetless__", False) for step in steps)  # given back
 
 
-def test_a_step_that_the_scaler_leaves_out_after_an_overflow_is_left_out_by_the_method_too(tiny, tmp_path):
-    trainer = scaled(make_trainer(tiny, tmp_path, optim="sgd"), init_scale=3e38, backoff_factor=1e-20)
+@pytest.mark.parametrize("optim", ["sgd", "adamw_torch_fused"])  # a fused optimizer is called even then, and told of it
+def test_a_step_that_the_scaler_leaves_out_after_an_overflow_is_left_out_by_the_method_too(optim, tiny, tmp_path):
+    trainer = scaled(make_trainer(tiny, tmp_path, optim=optim), init_scale=3e38, backoff_factor=1e-20)
     fl.protect(trainer, fl.GEM() >> fl.CPL(refresh=2), rows(8, 1))
     before = weights(trainer)
     trainer.train()

@@ -256,8 +256,13 @@ def _behind_scaler(outer: Any, inner: torch.optim.Optimizer) -> Callable[[], Non
     from accelerate.optimizer import patch_optimizer_step
 
     kept = (outer._optimizer_original_step_method, outer._optimizer_patched_step_method)
-    outer._optimizer_original_step_method = inner.step
-    outer._optimizer_patched_step_method = patch_optimizer_step(outer, inner.step)
+    own = patch_optimizer_step(outer, inner.step)
+
+    def step(*args: Any, **options: Any) -> Any:
+        overflowed = getattr(inner, "found_inf", None)  # a fused optimizer is called even then, and told so
+        return None if overflowed is not None and float(overflowed) else own(*args, **options)
+
+    outer._optimizer_original_step_method, outer._optimizer_patched_step_method = inner.step, step
 
     def undo() -> None:
         outer._optimizer_original_step_method, outer._optimizer_patched_step_method = kept
