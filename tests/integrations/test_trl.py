@@ -204,3 +204,19 @@ def test_the_lora_method_puts_its_adapter_in_before_the_optimizer_exists(tiny, t
     after = weights(trainer)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and all("lora_" in name for name in moved)
+
+
+@pytest.mark.parametrize(("kind", "adapters"), [("sft", True), ("dpo", False)])
+def test_resumed_equals_uninterrupted_to_the_bit(kind, adapters, tiny, tmp_path):
+    from peft import LoraConfig
+
+    def build(out, **changes):
+        peft = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM") if adapters else None
+        return fl.protect(make(kind, tiny, out, peft=peft, max_steps=4, **changes), fl.Replay() >> fl.CPL(refresh=3), retained(kind))
+
+    whole, resumed = build(tmp_path / "whole", save_strategy="steps", save_steps=2), build(tmp_path / "resumed")
+    before = weights(whole)
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert apart(weights(whole), weights(resumed)) == 0.0
+    assert apart(before, weights(whole)) > 1e-3
