@@ -1,6 +1,6 @@
 #!/bin/sh
 # Five methods through the stream `facts` on SmolLM2-135M, two seeds each; the results go to docs/results/facts.
-#   sh benchmarks/facts.sh
+#   sh benchmarks/facts.sh && python benchmarks/facts_table.py
 # AdamW, the next task at 90% learned. LoRA learns at its own, tenfold rate. Finished seeds are not run again.
 set -e
 run() {
