@@ -65,7 +65,10 @@ def test_describes_itself(name):
     assert method.__doc__ and "theta" in method.__doc__, "the docstring gives the update rule"
     options = [p for p in inspect.signature(method).parameters.values()]
     assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)
-    page = Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md"
+    root = Path(__file__).parents[2]
+    for place in ("README.md", "mkdocs.yml"):
+        assert f"methods/{name}.md" in (root / place).read_text("utf-8")
+    page = root / "docs" / "methods" / f"{name}.md"
     assert f"::: {method.__module__}.{method.__qualname__}" in page.read_text("utf-8")
 
 
