@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from forgetless.core.method import Chain, Method
+from forgetless.core.sharding import local, reshard
+from forgetless.core.world import World
 from forgetless.errors import InputError, ProtectionError
 
 SCALED = 1024.0
@@ -48,6 +51,49 @@ def trainable(model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]
     return parameters
 
 
+def check_method(method: Method, world: World) -> None:
+    """Raise `InputError` where the method, or a part of a chain, cannot work in these processes."""
+    for part in method.methods if isinstance(method, Chain) else (method,):
+        name = type(part).__name__
+        if world.size > 1 and part.needs_one_process:
+            raise InputError(
+                f"{name} cannot work in several processes: {part.needs_one_process}", where="method", mend="Train in one process"
+            )
+        if world.shards and part.needs_whole_weights:
+            raise InputError(
+                f"{name} cannot work on sharded weights: {part.needs_whole_weights}",
+                where="method",
+                mend="Use DistributedDataParallel in place of fully_shard, or another method",
+            )
+
+
+class Places:
+    """Where in the model the parameters stand, so that one that was replaced is found out at little cost."""
+
+    def __init__(self, model: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
+        self._model = model
+        self._places = [(*_place(model, name), name, parameter) for name, parameter in parameters.items()]
+
+    def check(self) -> None:
+        """Raise `ProtectionError` where a parameter is no longer the one that the session knows."""
+        if self._replaced():
+            reshard(self._model)  # FSDP may be told to leave the gathered weights in place
+        lost = self._replaced()
+        if lost:
+            raise ProtectionError(
+                f"{len(lost)} parameters, such as {lost[0]!r}, have been replaced since the session was made; "
+                "call fully_shard, .to() and the like before the optimizer is built and the session attached"
+            )
+
+    def _replaced(self) -> list[str]:
+        return [name for module, own, name, parameter in self._places if module._parameters.get(own) is not parameter]
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    return model.get_submodule(path), own
+
+
 class ScaleWatch:
     """Notices gradients that still carry a GradScaler's factor when the optimizer steps.
 
@@ -56,13 +102,13 @@ class ScaleWatch:
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self._witness = min(parameters.values(), key=lambda parameter: parameter.numel())
+        self._witness = min(parameters.values(), key=lambda parameter: local(parameter).numel() or 2**63)
         self._left: Tensor | None = None
         self._factor: Tensor | None = None
         self._handle = self._witness.register_post_accumulate_grad_hook(self._remember)  # type: ignore[no-untyped-call]  # untyped in torch
 
     def _remember(self, parameter: Tensor) -> None:
-        self._left = None if parameter.grad is None else parameter.grad.detach().clone()
+        self._left = None if parameter.grad is None else local(parameter.grad.detach()).clone()
 
     def watch(self, loss: Tensor) -> None:
         """Note the factor with which ``backward`` will be called on ``loss``."""
@@ -81,8 +127,10 @@ class ScaleWatch:
             )
 
     def _untouched(self) -> bool:
-        grad = self._witness.grad
-        return self._left is not None and grad is not None and torch.equal(self._left, grad) and bool(grad.any())
+        if self._left is None or self._witness.grad is None:
+            return False
+        grad = local(self._witness.grad)
+        return torch.equal(self._left, grad) and bool(grad.any())
 
     def close(self) -> None:
         """Remove the hook."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from forgetless.core.context import Context, Tree
+from forgetless.core.method import Method
+from forgetless.core.predictions import to
+from forgetless.core.sharding import reducing
 from forgetless.errors import InputError, ProtectionError
 
 
@@ -51,15 +55,20 @@ def borrowed_grads(ctx: Context) -> Iterator[None]:
             parameter.grad = grad
 
 
-def mean_gradient(ctx: Context, batches: Iterable[Any], *, each: Callable[[Tree], None] | None = None) -> Tree:
+def mean_gradient(
+    ctx: Context, batches: Iterable[Any], *, each: Callable[[Tree], None] | None = None, everywhere: bool | None = None
+) -> Tree:
     r"""The gradient of the mean loss on ``batches``: :math:`\frac{1}{N}\sum_b n_b \nabla_\theta L_b`.
 
-    Computed in evaluation mode, in the parameters' own dtype, in the memory that ``.grad`` would take.
+    Computed in evaluation mode, in the parameters' own dtype, in the memory that ``.grad`` would take. Of several processes each
+    works on its own batches, and the mean is over all of them, as the gradients of training are. It is a collective then.
 
     Args:
         ctx: the session's context.
         batches: walked once; each is weighted by its number of examples (`batch_size`).
-        each: called with the gradient of every single batch (costs one more copy of the gradients).
+        each: called with the gradient of every single batch (costs one more copy of the gradients); of several processes with that
+            of the batches which they have at the same time, together.
+        everywhere: whether every process is given the same batches; then each works on its share of them. Left out: as the task says.
 
     Returns:
         Gradients by name, of those parameters that the loss depends on.
@@ -69,10 +78,10 @@ def mean_gradient(ctx: Context, batches: Iterable[Any], *, each: Callable[[Tree]
         ProtectionError: a loss is not a finite scalar.
     """
     total: Tree = {}
-    seen, first = 0, 0
-    with borrowed_grads(ctx), quiet(ctx.model):
-        for batch in batches:
-            count = batch_size(batch)
+    seen = first = 0
+    same = ctx.task.everywhere if everywhere is None else everywhere
+    with borrowed_grads(ctx), quiet(ctx.model), reducing(ctx.model):
+        for batch, weight, count in _rounds(ctx, batches, same, together=each is not None):
             first = first or count
             seen += count
             loss = ctx.loss_fn(ctx.model, batch)
@@ -80,27 +89,94 @@ def mean_gradient(ctx: Context, batches: Iterable[Any], *, each: Callable[[Tree]
                 raise ProtectionError(
                     f"the reference loss is {loss.detach().tolist()!r:.80}, not a finite scalar; loss_fn(model, batch) must give one"
                 )
-            (loss * (count / first)).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            (loss * (weight / first)).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
             if each is not None:
-                part = _take(ctx)
+                part = _summed(ctx, _take(ctx))
                 each(part)
                 total = {name: total[name] + grad if name in total else grad for name, grad in part.items()} | {
                     name: grad for name, grad in total.items() if name not in part
                 }
         if each is None:
             total = _take(ctx)
+            if ctx.world.size > 1 and not ctx.held.sharded:
+                for grad in total.values():
+                    grad.mul_(first)
+                total, first, seen = _summed(ctx, total), 1, int(ctx.world.sum(torch.tensor(seen)))
     if not seen:
         raise InputError("the retain set gives no batch", mend="Give task.retain batches that can be walked again (a list, a DataLoader)")
+    if not total:
+        raise ProtectionError("the loss on the retain set depends on no trainable parameter")
     for grad in total.values():
         grad.mul_(first / seen)
     return total
 
 
+def edit_gradients(method: Method, ctx: Context) -> None:
+    """Add the gradient of the method's penalty to the accumulated gradients, and let the method edit them."""
+    ctx.held.bind()
+    with torch.enable_grad():
+        penalty = method.penalty(ctx)
+    if penalty is not None:
+        parts = torch.autograd.grad(penalty, list(ctx.parameters.values()), allow_unused=True)
+        for parameter, part in zip(ctx.parameters.values(), parts, strict=True):
+            if part is not None:
+                parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
+    grads = {name: parameter.grad for name, parameter in ctx.parameters.items() if parameter.grad is not None}
+    sparse = next((name for name, grad in grads.items() if grad.is_sparse), None)
+    if sparse is not None:
+        raise ProtectionError(f"the gradient of {sparse!r} is sparse, which is not supported; build the embedding with sparse=False")
+    for name, grad in method.gradients(ctx, grads).items():
+        if grad is not ctx.parameters[name].grad:
+            ctx.parameters[name].grad = grad
+    ctx.held.give_back()
+
+
+def _rounds(ctx: Context, batches: Iterable[Any], same: bool, *, together: bool) -> Iterator[tuple[Any, float, int]]:
+    """This process's batches, the factor of each loss, and the examples that count for it.
+
+    Where a backward pass is a collective (FSDP), or the gradient of every batch is asked for, processes go through their batches
+    side by side; one that has no more goes along with a weight of zero.
+    """
+    world = ctx.world
+    if world.size == 1:
+        for batch in batches:
+            count = batch_size(batch)
+            yield batch, count, count
+        return
+    if not ctx.held.sharded and not together:
+        for batch in islice(iter(batches), world.rank, None, world.size) if same else batches:
+            count = batch_size(batch)
+            yield batch, count, count
+        return
+    walk = islice(iter(batches), world.rank, None, world.size) if same and not together else iter(batches)
+    batch: Any = None
+    while True:
+        found = list(islice(walk, 1))
+        counts = world.shares(batch_size(found[0]) if found else 0)
+        if not sum(counts):
+            return
+        if batch is None and 0 in counts:  # some process has none at all
+            batch = next(one for parts in world.gather([to(one, "cpu") for one in found]) for one in parts)
+            batch = to(batch, next(iter(ctx.parameters.values())).device)
+        batch = found[0] if found else batch
+        factor = world.size if ctx.held.sharded else 1  # FSDP takes the mean over processes, we want the sum
+        yield batch, counts[world.rank] * factor, sum(counts)
+
+
 def _take(ctx: Context) -> Tree:
-    taken: Tree = {}
-    for name, parameter in ctx.parameters.items():
-        if parameter.grad is not None:
-            taken[name] = parameter.grad
+    taken = ctx.held.gradients()
     for parameter in ctx.model.parameters():
         parameter.grad = None
     return taken
+
+
+def _summed(ctx: Context, grads: Tree) -> Tree:
+    """The sum over processes that hold all weights, each with gradients of its own batches; FSDP's are summed already."""
+    if ctx.world.size == 1 or ctx.held.sharded:
+        return grads
+    known = ctx.world.sum(torch.tensor([name in grads for name in ctx.parameters], dtype=torch.int32)).tolist()
+    return {
+        name: ctx.world.sum(grads[name] if name in grads else torch.zeros_like(parameter))
+        for (name, parameter), count in zip(ctx.parameters.items(), known, strict=True)
+        if count
+    }

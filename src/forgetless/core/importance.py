@@ -11,6 +11,7 @@ from torch import Tensor
 from forgetless.core.context import Context, Tree
 from forgetless.core.gradients import borrowed_grads, quiet
 from forgetless.core.predictions import to
+from forgetless.core.sharding import reducing
 from forgetless.errors import InputError, ProtectionError
 from forgetless.ops.quadratic import wide
 
@@ -40,7 +41,8 @@ def fisher(ctx: Context, batches: Iterable[Any], *, labels: Labels, examples: in
         if labels == "data":
             chosen = predictions.labels(example).to(logs.device)
         elif len(logs):
-            chosen = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator)[:, 0].to(logs.device)
+            chosen = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator)[:, 0]
+            chosen = ctx.world.first(chosen).to(logs.device)
         else:
             chosen = torch.empty(0, dtype=torch.int64, device=logs.device)
         return logs.gather(1, chosen[:, None]).sum()
@@ -66,9 +68,13 @@ def sensitivity(ctx: Context, batches: Iterable[Any], *, examples: int | None, g
 
 
 def draw(ctx: Context, batches: Iterable[Any], count: int | None, generator: torch.Generator) -> Iterator[Any]:
-    """Examples (batches of one) on the model's device: all, or ``count`` drawn uniformly (Algorithm R, Vitter 1985)."""
+    """Examples (batches of one) on the model's device: all, or ``count`` drawn uniformly (Algorithm R, Vitter 1985).
+
+    Of several processes each gets the same examples, drawn from the batches of all.
+    """
     predictions = ctx.task.predictions
     device = next(iter(ctx.parameters.values())).device
+    batches = ctx.everyones(batches)
     if count is None:
         for batch in batches:
             for example in predictions.examples(batch):
@@ -92,17 +98,20 @@ def draw(ctx: Context, batches: Iterable[Any], count: int | None, generator: tor
 
 
 def _mean(ctx: Context, examples: Iterator[Any], value: Callable[[Any], Tensor], add: Callable[[Tensor, Tensor], object]) -> Tree:
-    """The mean over examples of what ``add`` makes of the gradient of ``value``; in evaluation mode, touching no gradient of the user's."""
+    """The mean over examples of what ``add`` makes of the gradient of ``value``; in evaluation mode, touching no gradient of the user's.
+
+    Of several processes all go through the same examples side by side: the mean that FSDP takes over processes is then of one
+    example's gradient with itself, so that the square is of a single example's.
+    """
     total = {name: torch.zeros_like(parameter, dtype=wide(parameter.dtype)).detach() for name, parameter in ctx.parameters.items()}
     count = 0
-    with borrowed_grads(ctx), quiet(ctx.model):
+    with borrowed_grads(ctx), quiet(ctx.model), reducing(ctx.model):
         for example in examples:
             count += 1
             value(example).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
-            for name, parameter in ctx.parameters.items():
-                if parameter.grad is not None:
-                    add(total[name], parameter.grad.to(total[name].dtype))
-                    parameter.grad = None
+            for name, grad in ctx.held.gradients().items():
+                add(total[name], grad.to(total[name].dtype))
+                ctx.held.real[name].grad = None
     if not count:
         raise InputError("the data gives no batch", mend="Give the task batches that can be walked again (a list, a DataLoader)")
     for name, tensor in total.items():

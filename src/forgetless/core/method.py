@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -45,6 +46,12 @@ class Method:
     """Which models it works on."""
     owns: ClassVar[str] = ""
     """What no other method of a chain may own too, such as "the architecture"; empty: nothing."""
+    sharded_state: ClassVar[tuple[str, ...]] = ()
+    """Those of `state_names` that are dictionaries by parameter name with tensors of the parameter's shape; FSDP2 shards them with it."""
+    needs_whole_weights: ClassVar[str] = ""
+    """Why it cannot work where FSDP2 shards the weights; empty: it can."""
+    needs_one_process: ClassVar[str] = ""
+    """Why it cannot work in several processes; empty: it can."""
     tolerance: ClassVar[float] = 0.0
     """The largest `violation` that the arithmetic of the constraint allows; 0 where it is exact."""
 
@@ -114,6 +121,22 @@ class Method:
                 part.load_state_dict(value)
             else:
                 setattr(self, name, value)
+
+    def gather_state(self, ctx: Context, state: State) -> State:
+        """From the `state_dict` of this process, which holds shards of the weights, to that of one process with all of them.
+
+        Collective; the inverse is `shard_state`. Override both where state is sharded in another form than `sharded_state` says.
+        """
+        if not ctx.held.sharded:
+            return state
+        return {
+            key: _each(value, lambda name, tensor: ctx.full(name, tensor).cpu()) if key in self.sharded_state else value
+            for key, value in state.items()
+        }
+
+    def shard_state(self, ctx: Context, state: State) -> State:
+        """From the `state_dict` of one process to that of this one, which holds shards of the weights."""
+        return {key: _each(value, ctx.held.own) if key in self.sharded_state else value for key, value in state.items()}
 
     def __rshift__(self, other: Method) -> Chain:
         """``self >> other``: both, left to right."""
@@ -201,6 +224,15 @@ class Chain(Method):
     def state_dict(self) -> State:
         return {f"{index}-{type(method).__name__}": method.state_dict() for index, method in enumerate(self.methods)}
 
+    def gather_state(self, ctx: Context, state: State) -> State:
+        return {name: method.gather_state(ctx, state[name]) for name, method in zip(state, self.methods, strict=True)}
+
+    def shard_state(self, ctx: Context, state: State) -> State:
+        names = [f"{index}-{type(method).__name__}" for index, method in enumerate(self.methods)]
+        if sorted(state) != sorted(names):
+            return state  # load_state_dict says so
+        return {name: method.shard_state(ctx, state[name]) for name, method in zip(names, self.methods, strict=True)}
+
     def load_state_dict(self, state: State) -> None:
         names = [f"{index}-{type(method).__name__}" for index, method in enumerate(self.methods)]
         if sorted(state) != sorted(names):
@@ -214,6 +246,10 @@ def overrides(method: Method, hook: str) -> bool:
     if isinstance(method, Chain):
         return any(overrides(part, hook) for part in method.methods)
     return getattr(type(method), hook) is not getattr(Method, hook)
+
+
+def _each(value: Any, change: Callable[[str, Tensor], Tensor]) -> Any:
+    return {name: change(name, tensor) for name, tensor in value.items()}
 
 
 def _state(part: Any) -> Any:

@@ -24,6 +24,8 @@ class Task:
         last: no task follows, so nothing needs to be worked out for one.
         steps: optimizer steps planned for the task, where known.
         predictions: how methods read its batches and the model's outputs on them.
+        everywhere: of several processes each is given the same batches of ``train`` and ``retain``, and methods deal them out;
+            else each is given its own.
     """
 
     name: str
@@ -34,3 +36,4 @@ class Task:
     last: bool = False
     steps: int | None = None
     predictions: Predictions = field(default_factory=Predictions)
+    everywhere: bool = False
