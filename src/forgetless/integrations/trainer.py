@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Protection:
         outer = inner = trainer.optimizer
         while hasattr(inner, "optimizer"):
             outer, inner = inner, inner.optimizer
+        self.task = replace(self.task, steps=int(trainer.state.max_steps))
         session = Session(self.method, trainer.model, inner, self.task, self.loss, chunk_bytes=self.chunk_bytes)
         if self._state is not None:
             self._check_weights(self._state["weights"])

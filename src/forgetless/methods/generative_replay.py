@@ -84,6 +84,7 @@ class GenerativeReplay(Method):
     source: ClassVar[str] = "Robins 1995; Shin et al. 2017, arXiv 1705.08690; van de Ven & Tolias 2019, arXiv 1904.07734"
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32) and the generator; language models: the texts"
     extra_compute: ClassVar[str] = "passes over ratio times the batch; learning the generator"
+    needs_one_process: ClassVar[str] = "each would make up and rehearse the same examples"
 
     def __init__(
         self,
@@ -149,6 +150,12 @@ class GenerativeReplay(Method):
         if self.generator == "model" and not self.speaks:
             raise InputError(
                 "only a causal language model can make up its own examples", where="generative-replay.generator", mend="Give 'vae'"
+            )
+        if self.speaks and getattr(getattr(ctx.model, "config", None), "is_encoder_decoder", False):
+            raise InputError(
+                "an encoder-decoder answers inputs that it cannot make up",
+                where="generative-replay.generator",
+                mend="Give a generator of your own, or use replay, lwf or kl",
             )
         if self.speaks and groups:
             own = self.start or opening(ctx.model)
