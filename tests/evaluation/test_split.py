@@ -96,6 +96,24 @@ def test_all_or_nothing_known(right: bool) -> None:
     assert [len(part) for part in parts.values()] == ([2, 1, 0, 0] if right else [0, 0, 2, 1])
 
 
+@pytest.mark.parametrize(("heldout", "names"), [("retain", ["retain", "retain-heldout", "inject"]), ("none", ["retain", "inject"])])
+def test_what_is_not_halved_stands_whole(questions: list[Question], heldout: str, names: list[str]) -> None:
+    found = verdicts(questions)
+    both, parts = split(questions, found, 3), split(questions, found, 3, heldout)
+    assert list(parts) == names
+    unknown = {question.id for name in ("inject", "inject-heldout") for question in both[name]}
+    assert [question.id for question in parts["inject"]] == [question.id for question in questions if question.id in unknown]
+    known = {question.id for name in ("retain", "retain-heldout") for question in both[name]}
+    assert known == {question.id for name in names[:-1] for question in parts[name]} and known
+    if heldout == "retain":
+        assert (parts["retain"], parts["retain-heldout"]) == (both["retain"], both["retain-heldout"])
+
+
+def test_an_unknown_way_to_hold_out_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'inject' is not allowed\. Give one of both, retain, none"):
+        split([], [], 0, "inject")
+
+
 def test_without_right_and_wrong_there_is_no_split() -> None:
     with pytest.raises(InputError, match="no right from wrong"):
         split([Question("1", "text", "a b")], [Verdict(None, 3.0)], 0)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from forgetless.cli.options import Config, Debug, EvalBatch, Json, Limit, Model, Scorer, Seed, Template, answer
+from forgetless.cli.placement import Device, Dtype
 from forgetless.errors import InputError
 
 
@@ -32,6 +33,8 @@ def train(
     scorer: Scorer = "exact",
     template: Template = None,
     limit: Limit = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     seed: Seed = 0,
     checkpoint_every: Annotated[int | None, typer.Option("--checkpoint-every", help="Steps; left out: every epoch.")] = None,
     keep_checkpoint: Annotated[bool, typer.Option(help="Leave the last checkpoint in the folder of a finished run.")] = True,
@@ -72,6 +75,8 @@ def train(
         template=template,
         checkpoint_every=checkpoint_every,
         limit=limit,
+        device=device,
+        dtype=dtype,
     )
     built = build_method(names, options, METHODS)
     from forgetless.train.loop import train as run_training

@@ -69,9 +69,12 @@ def parsed(value: object) -> object:
 
 
 def read_options(row: Mapping[str, Any]) -> Options:
-    """The options of ``row``: ``choices`` as a list, as ``{"text": [...], "label": [...]}``, or one column each."""
+    """The options of ``row``: ``choices`` as a list or as ``{"text": [...], "label": [...]}``, ``options`` as ``{"A": ..., "B": ...}``
+    or a list, or one column each."""
     columns = option_columns(row)
     given = parsed(row.get("choices"))
+    if not filled(given) and not columns:
+        given = _lettered(parsed(row.get("options")))
     labels: tuple[str, ...] = ()
     if filled(given) and any(column not in LETTERS and filled(row[column]) for column in columns.values()):
         raise InputError("the options are given twice, as choices and as choice_a, choice_b, ...", mend="Keep one of the two")
@@ -100,6 +103,14 @@ def read_options(row: Mapping[str, Any]) -> Options:
         raise InputError(what, mend="Add choices, or name the column prompt instead of question if it is open-ended")
     texts = tuple(as_text(item, f"choice {n}") for n, item in enumerate(items, 1))
     return Options(texts, labels, numeric=any(not isinstance(item, str) for item in items))
+
+
+def _lettered(options: object) -> object:
+    """``{"A": ..., "B": ...}`` as texts and labels, without the empty ones; anything else as it is."""
+    if not isinstance(options, dict):
+        return options
+    found = {str(letter): text for letter, text in options.items() if filled(text)}
+    return {"text": list(found.values()), "label": list(found)}
 
 
 def _from_columns(row: Mapping[str, Any], columns: dict[str, str]) -> list[Any]:

@@ -111,7 +111,12 @@ def _leading(row: Mapping[str, Any]) -> str:
 
 def _choice(row: Mapping[str, Any]) -> dict[str, Any]:
     options = read_options(row)
-    label = find_label(_answer(row, ("answer", "answerKey")), options)
+    if filled(row.get("options")) and filled(row.get("answer_idx")) and not filled(row.get("choices")):  # MedQA's columns
+        label = find_label(row["answer_idx"], options)
+        if filled(row.get("answer")) and row["answer"] != options.texts[label]:
+            raise InputError("answer and answer_idx mean two different options", mend="Keep one of the two")
+    else:
+        label = find_label(_answer(row, ("answer", "answerKey")), options)
     prompt, answers = _text_of(row, "question"), (options.texts[label],)
     return {"kind": "choice", "prompt": prompt, "choices": options.texts, "label": label, "answers": answers}
 

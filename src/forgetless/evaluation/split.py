@@ -1,4 +1,4 @@
-"""What a model knows and what it does not, each in two halves."""
+"""What a model knows and what it does not, each in two halves or whole."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from forgetless.evaluation.score import Verdict
 from forgetless.files import sync_folder, write_json, write_jsonl
 
 Halves = tuple[list[Question], list[Question]]
+HELDOUT = ("both", "retain", "none")
 
 
 def halve(questions: Sequence[Question], seed: int) -> Halves:
@@ -45,21 +46,36 @@ def halve(questions: Sequence[Question], seed: int) -> Halves:
     return halves
 
 
-def split(questions: Sequence[Question], verdicts: Sequence[Verdict], seed: int) -> dict[str, list[Question]]:
+def split(questions: Sequence[Question], verdicts: Sequence[Verdict], seed: int, heldout: str = "both") -> dict[str, list[Question]]:
     """``retain`` and ``retain-heldout``: the two halves of what is known; ``inject`` and ``inject-heldout``: of what is not.
+
+    With ``heldout="retain"`` only what is known is halved (the out-of-set setting of arXiv 2601.21577), with ``"none"`` neither (its
+    in-set setting); what is not halved stands whole in ``retain`` or ``inject``.
 
     Of questions with the same content but different answers all must be right to be known, so that no question stands in two parts.
 
     Raises:
-        InputError: the scorer gave no right and wrong.
+        InputError: the scorer gave no right and wrong, or ``heldout`` is none of `HELDOUT`.
     """
+    check_heldout(heldout)
     if any(verdict.right is None for verdict in verdicts):
         raise InputError("perplexity tells no right from wrong", where="scorer", mend="Use exact, letter, likelihood or generate")
     keys = [content_key(question) for question in questions]
     wrong = {key for key, verdict in zip(keys, verdicts, strict=True) if not verdict.right}
-    known = halve([question for key, question in zip(keys, questions, strict=True) if key not in wrong], seed)
-    unknown = halve([question for key, question in zip(keys, questions, strict=True) if key in wrong], seed)
-    return {"retain": known[0], "retain-heldout": known[1], "inject": unknown[0], "inject-heldout": unknown[1]}
+    parts: dict[str, list[Question]] = {}
+    for name, halved in (("retain", heldout != "none"), ("inject", heldout == "both")):
+        own = [question for key, question in zip(keys, questions, strict=True) if (key in wrong) == (name == "inject")]
+        if halved:
+            parts[name], parts[f"{name}-heldout"] = halve(own, seed)
+        else:
+            parts[name] = own
+    return parts
+
+
+def check_heldout(heldout: str) -> None:
+    """Raise `InputError` where ``heldout`` is none of `HELDOUT`."""
+    if heldout not in HELDOUT:
+        raise InputError(f"{heldout!r} is not allowed", where="--heldout", mend=f"Give one of {', '.join(HELDOUT)}")
 
 
 def counts(questions: Sequence[Question], verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -82,7 +98,7 @@ def check_new(out: Path) -> None:
 
 
 def write_split(out: Path, parts: dict[str, list[Question]], about: dict[str, Any]) -> None:
-    """Write the four files and ``split.json`` into a new folder, all or nothing."""
+    """Write the files and ``split.json`` into a new folder, all or nothing."""
     check_new(out)
     temporary = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
     try:

@@ -14,6 +14,7 @@ from forgetless.core.method import Method, overrides
 from forgetless.core.session import Session, attach
 from forgetless.core.task import Task
 from forgetless.data.model import Language, load_model
+from forgetless.data.placement import place
 from forgetless.data.question import Question
 from forgetless.data.reading import check_disjoint, check_unique, read_questions
 from forgetless.errors import InputError, ProtectionError
@@ -59,7 +60,7 @@ def train(
     summary = folder.finished
     if summary is None:
         check_writable(out, folder=True)
-        run = _Run(settings, method, folder, load_model(settings.model), splits, show)
+        run = _Run(settings, method, folder, place(load_model(settings.model), settings.device, settings.dtype), splits, show)
         try:
             summary = run.go(config, resume=resume)
         finally:

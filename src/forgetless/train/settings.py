@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from forgetless.core.method import Chain, Method
+from forgetless.data.placement import check_placement
 from forgetless.data.templates import check_template
 from forgetless.errors import InputError
 from forgetless.evaluation.score import check_scorer
@@ -39,6 +40,7 @@ class Settings:
         scorer, template: how questions are scored, and worded in training and scoring alike.
         checkpoint_every: optimizer steps between checkpoints; None means after every epoch.
         limit: read only so many rows of each file.
+        device, dtype: as in `forgetless.data.placement.place`.
 
     Raises:
         InputError: a value is out of range or a name unknown.
@@ -61,6 +63,8 @@ class Settings:
     template: str | None = None
     checkpoint_every: int | None = None
     limit: int | None = None
+    device: str = "auto"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         _require(math.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a positive, finite learning rate")
@@ -75,6 +79,7 @@ class Settings:
         _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 on")
         check_scorer(self.scorer)
         check_template(self.template)
+        check_placement(self.device, self.dtype)
         if self.scorer == "perplexity":
             raise InputError(
                 "perplexity has no right and wrong to learn or forget",
