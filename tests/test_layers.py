@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "streams": {"core", "memory", "methods", "data", "evaluation", "train", "report"},
     "data": set(),
     "evaluation": {"ops", "data"},
+    "analysis": {"core", "ops", "data", "evaluation"},
     "integrations": {"core", "ops", "evaluation", "data"},
-    "train": {"core", "data", "evaluation"},
+    "train": {"core", "data", "evaluation", "analysis"},
     "report": {"evaluation"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},
     "advice": {"core", "methods"},
-    "cli": {"advice", "streams", "core", "data", "evaluation", "train", "report", "methods", "demo"},
+    "cli": {"advice", "analysis", "streams", "core", "data", "evaluation", "train", "report", "integrations", "methods", "demo"},
 }
 
 

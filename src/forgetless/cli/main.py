@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from forgetless.cli.demo import demo
+from forgetless.cli.diagnose import diagnose
 from forgetless.cli.evaluate import evaluate
 from forgetless.cli.methods import methods
 from forgetless.cli.options import Verbs, run
@@ -46,6 +47,7 @@ def _top(
 _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("demo", demo, "A real model learns real facts, plainly and protected."),
     ("split", split, "What a model knows and what it does not, each in halves."),
+    ("diagnose", diagnose, "Before training: what would be forgotten, and why."),
     ("train", train, "Fine-tune while keeping what is known; write a run folder."),
     ("eval", evaluate, "Score one model, or compare two item by item."),
     ("stream", stream, "One task after another: the accuracy matrix."),

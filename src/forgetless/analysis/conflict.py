@@ -1,0 +1,322 @@
+"""Where the new data pull against the old: the gradients' similarity, weight by weight, tensor by tensor, example by example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from forgetless.analysis.passes import BROKEN, reference, trainable, watching
+from forgetless.analysis.places import KINDS, Place, places
+from forgetless.core.context import LossFunction, Tree
+from forgetless.core.gradients import batch_size
+from forgetless.errors import InputError
+from forgetless.ops.similarity import BLOCK, MagnitudeSketch, inner
+from forgetless.progress import Advance, silent
+
+HOLD_BYTES = 3 << 30
+"""What references may take by default, if the weights take less."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorConflict:
+    r"""One tensor, or several together.
+
+    Attributes:
+        name: of the tensor, the layer or the kind.
+        numel: its weights.
+        conflicting: how many of them have :math:`s_j < 0`.
+        zero: how many have :math:`s_j = 0` (a gradient is zero); they count as collaborative.
+        inner: :math:`\sum_j s_j`.
+        size: :math:`\sum_j |s_j|`.
+    """
+
+    name: str
+    numel: int
+    conflicting: int
+    zero: int
+    inner: float
+    size: float
+
+    @property
+    def share(self) -> float:
+        """Conflicting weights as a share of all."""
+        return self.conflicting / self.numel if self.numel else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        live = self.numel - self.zero
+        return {
+            "name": self.name,
+            "weights": self.numel,
+            "conflicting": self.conflicting,
+            "share": self.share,
+            "share_of_nonzero": self.conflicting / live if live else None,
+            "zero": self.zero,
+            "inner": self.inner,
+            "abs": self.size,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    r"""What `conflict` found. M is the retain set, I the inject set, g(·) the mean gradient of the loss over a set.
+
+    Attributes:
+        groups: names of the retain groups, G of them.
+        examples_retain: how many examples each group has.
+        places: where each of the T tensors looked at stands, by name.
+        similarity: :math:`S(M,I) = \langle g(M), g(I)\rangle`.
+        norm_retain, norm_inject: :math:`\lVert g(M)\rVert, \lVert g(I)\rVert`.
+        norm_groups: float64 of shape (G,).
+        tensors: one for each tensor.
+        sketch: the values :math:`s_j`.
+        by_tensor: float64 of shape (n, T): :math:`\langle g(M), g(i)\rangle` of each inject example within each tensor.
+        by_group: float64 of shape (n, G): :math:`\langle g(G), g(i)\rangle`.
+        norms: float64 of shape (n,): :math:`\lVert g(i)\rVert`.
+        losses: float64 of shape (n,): the loss of each inject example.
+    """
+
+    groups: tuple[str, ...]
+    examples_retain: tuple[int, ...]
+    places: dict[str, Place]
+    similarity: float
+    norm_retain: float
+    norm_inject: float
+    norm_groups: Tensor
+    tensors: tuple[TensorConflict, ...]
+    sketch: MagnitudeSketch
+    by_tensor: Tensor
+    by_group: Tensor
+    norms: Tensor
+    losses: Tensor
+
+    @property
+    def cosine(self) -> float:
+        """S(M, I) divided by both norms; 0 where one is 0."""
+        return _ratio(self.similarity, self.norm_retain * self.norm_inject)
+
+    @property
+    def inner(self) -> Tensor:
+        r"""float64 of shape (n,): :math:`\langle g(M), g(i)\rangle`. Below zero the example pulls against the retain set."""
+        return self.by_tensor.sum(1)
+
+    @property
+    def cosines(self) -> Tensor:
+        """float64 of shape (n,): `inner` divided by both norms."""
+        return _ratios(self.inner, self.norm_retain * self.norms)
+
+    @property
+    def group_cosines(self) -> Tensor:
+        """float64 of shape (n, G): `by_group` divided by both norms."""
+        return _ratios(self.by_group, self.norms[:, None] * self.norm_groups[None])
+
+    def predicted(self, rate: float) -> Tensor:
+        r"""float64 of shape (n,): :math:`-\eta\,\langle g(M), g(i)\rangle`, the first-order change of the mean retain loss, in nats, by one
+        step of gradient descent on example i alone at the learning rate :math:`\eta`."""
+        return -rate * self.inner
+
+    def within(self, tensors: Collection[str]) -> Tensor:
+        """`inner` of some of the tensors alone, float64 of shape (n,): what the fast mode of the ranking sees."""
+        columns = [index for index, tensor in enumerate(self.tensors) if tensor.name in set(tensors)]
+        return self.by_tensor[:, columns].sum(1)
+
+    @property
+    def whole(self) -> TensorConflict:
+        """All tensors together."""
+        return _together("all", self.tensors)
+
+    def by_layer(self) -> list[TensorConflict]:
+        """The numbered layers, from the first to the last, then ``outside``: what belongs to none."""
+        layers = sorted({place.layer for place in self.places.values() if place.layer is not None})
+        rows = [_together(str(layer), [t for t in self.tensors if self.places[t.name].layer == layer]) for layer in layers]
+        outside = [tensor for tensor in self.tensors if self.places[tensor.name].layer is None]
+        return [*rows, *([_together("outside", outside)] if outside else [])]
+
+    def by_kind(self) -> list[TensorConflict]:
+        """Attention, MLP, norm, embedding and other tensors, as far as there are any."""
+        found = [(kind, [t for t in self.tensors if self.places[t.name].kind == kind]) for kind in KINDS]
+        return [_together(kind, own) for kind, own in found if own]
+
+
+def conflict(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    retain: Mapping[str, Sequence[Any]],
+    inject: Sequence[Any],
+    *,
+    tensors: Collection[str] | None = None,
+    hold_bytes: int | None = None,
+    advance: Advance = silent,
+) -> Conflict:
+    r"""Compare the gradient of the retain set with that of the inject set, and of each of its examples, at the current weights.
+
+    For each weight j, :math:`s_j = g_j(M)\, g_j(I)` (arXiv 2601.21577, Eq. 17); it conflicts where :math:`s_j < 0`. With
+    :math:`L_G = \frac1{N_G}\sum_b n_b L_b` over a group's batches of :math:`n_b` examples, :math:`g(M) = \sum_G \frac{N_G}{N} g(G)`
+    and :math:`g(I) = \frac{1}{\sum_i n_i} \sum_i n_i\, g(i)`.
+
+    No example's gradient is ever whole: each tensor's inner products are taken as soon as backpropagation has its gradient,
+    which is then added to the mean and freed. The references g(G) and g(I) of as many tensors as ``hold_bytes`` allows stand in
+    memory at a time, in the parameters' dtype; for the others both sets are walked again. Peak memory: the weights, ``hold_bytes`` (at
+    least one tensor's references), the activations, and the gradient of the largest tensor.
+
+    Inner products are exact up to `forgetless.ops.similarity.inner`; signs and sizes of :math:`s_j` are of float64 products, so none
+    underflows. Evaluation mode; the model is left as it was.
+
+    Args:
+        model: any model.
+        loss_fn: ``loss_fn(model, batch)`` gives the mean loss of a batch.
+        retain: batches by group; groups may be anything (subjects, files). Walked once for each part of the tensors.
+        inject: n batches, weighted by their examples. Walked likewise. Each is a row i of the result: give batches of one example
+            (`forgetless.core.predictions.Predictions.examples` cuts larger ones) to rank examples.
+        tensors: names of the parameters to look at; None takes all trainable ones.
+        hold_bytes: None takes the bytes of those weights, or `HOLD_BYTES` if that is more.
+        advance: told of every inject example gone through, `parts` times n in all.
+
+    Raises:
+        InputError: a set is empty, a loss or a gradient is not finite.
+    """
+    if not retain or not inject:
+        raise InputError("there is no example", where="retain" if not retain else "inject", mend="Give at least one")
+    looked = trainable(model, tensors)
+    counts = [sum(batch_size(batch) for batch in batches) for batches in retain.values()]
+    if 0 in counts:
+        raise InputError("a group holds no example", where=f"retain {list(retain)[counts.index(0)]!r}", mend="Leave it out")
+    found = _Found(list(looked), [count / sum(counts) for count in counts], [batch_size(batch) for batch in inject])
+    for part in parts(looked, len(retain), hold_bytes):
+        found.references = [reference(model, loss_fn, part, batches) for batches in retain.values()]
+        with watching(model, loss_fn, part, found.visit) as take:
+            for found.row, batch in enumerate(inject):
+                found.losses[found.row] = take(batch)
+                advance(1)
+        for name, parameter in part.items():
+            found.close(name, parameter)
+    return found.result(tuple(retain), tuple(counts), places(model))
+
+
+def parts(parameters: dict[str, nn.Parameter], groups: int, hold_bytes: int | None = None) -> Iterator[dict[str, nn.Parameter]]:
+    """Cut the parameters into parts whose references (one a group, and the inject set's) take at most ``hold_bytes``, last tensors first.
+
+    Raises:
+        InputError: ``hold_bytes`` is less than 1.
+    """
+    weights = sum(p.numel() * p.element_size() for p in parameters.values())
+    room = max(HOLD_BYTES, weights) if hold_bytes is None else hold_bytes
+    if isinstance(room, bool) or not isinstance(room, int) or room < 1:
+        raise InputError(f"{room!r} is no size", where="hold_bytes", mend="Give a positive number of bytes")
+    part: dict[str, nn.Parameter] = {}
+    size = 0
+    for name, parameter in reversed(parameters.items()):
+        own = parameter.numel() * parameter.element_size() * (groups + 1)
+        if part and size + own > room:
+            yield part
+            part, size = {}, 0
+        part[name] = parameter
+        size += own
+    yield part
+
+
+class _Found:
+    """What the passes leave."""
+
+    def __init__(self, names: list[str], weights: list[float], sizes: list[int]) -> None:
+        self.names, self.weights, self.sizes, self.row = names, weights, sizes, 0
+        examples = len(sizes)
+        self.column = {name: index for index, name in enumerate(names)}
+        self.by_tensor = torch.zeros(examples, len(names), dtype=torch.float64)
+        self.by_group = torch.zeros(examples, len(weights), dtype=torch.float64)
+        self.squares = torch.zeros(examples, dtype=torch.float64)
+        self.losses = torch.zeros(examples, dtype=torch.float64)
+        self.norms = torch.zeros(len(weights), dtype=torch.float64)
+        self.retain = self.inject = 0.0
+        self.tensors: dict[str, TensorConflict] = {}
+        self.sketch = MagnitudeSketch()
+        self.references: list[Tree] = []  # of this part, one a group
+        self.total: Tree = {}  # of this part: the sum of the examples' gradients
+
+    def visit(self, name: str, grad: Tensor) -> None:
+        """Take in the gradient of one example in one tensor."""
+        column, row = self.column[name], self.row
+        for group, tree in enumerate(self.references):
+            if name in tree:
+                product = float(inner(tree[name], grad))
+                self.by_group[row, group] += product
+                self.by_tensor[row, column] += self.weights[group] * product
+        self.squares[row] += float(inner(grad, grad))
+        size = self.sizes[row]
+        if name in self.total:
+            self.total[name].add_(grad, alpha=size)
+        else:
+            self.total[name] = grad.mul_(size) if size > 1 else grad  # ours from here on: it is taken away from the parameter
+
+    def close(self, name: str, parameter: nn.Parameter) -> None:
+        r"""Work out :math:`s_j` in a tensor whose gradients are complete, and let go of them."""
+        own = [tree.pop(name) if name in tree else None for tree in self.references]
+        for group, tensor in enumerate(own):
+            if tensor is not None:
+                self.norms[group] += float(inner(tensor, tensor))
+        inject = self.total.pop(name, None)
+        numel, conflicting, product, size = parameter.numel(), 0, 0.0, 0.0
+        zeros_before = self.sketch.zeros
+        for start in range(0, numel, BLOCK):
+            stop = min(numel, start + BLOCK)
+            m = torch.zeros(stop - start, dtype=torch.float64, device=parameter.device)
+            for weight, tensor in zip(self.weights, own, strict=True):
+                if tensor is not None:
+                    m += weight * tensor.reshape(-1)[start:stop].double()
+            i = torch.zeros_like(m) if inject is None else inject.reshape(-1)[start:stop].double() / sum(self.sizes)
+            self.retain += float(m.dot(m))
+            self.inject += float(i.dot(i))
+            s = m.mul_(i)
+            if not torch.isfinite(s).all():
+                raise InputError(
+                    f"the gradient of {name!r} is not finite",
+                    where="model",
+                    mend=BROKEN,
+                )
+            conflicting += int((s < 0).sum())
+            product += float(s.sum())
+            size += float(s.abs().sum())
+            self.sketch.add(s)
+        self.tensors[name] = TensorConflict(name, numel, conflicting, self.sketch.zeros - zeros_before, product, size)
+
+    def result(self, groups: tuple[str, ...], counts: tuple[int, ...], where: dict[str, Place]) -> Conflict:
+        ordered = tuple(self.tensors[name] for name in self.names)
+        return Conflict(
+            groups=groups,
+            examples_retain=counts,
+            places={name: where[name] for name in self.names},
+            similarity=math.fsum(tensor.inner for tensor in ordered),
+            norm_retain=math.sqrt(self.retain),
+            norm_inject=math.sqrt(self.inject),
+            norm_groups=self.norms.sqrt(),
+            tensors=ordered,
+            sketch=self.sketch,
+            by_tensor=self.by_tensor,
+            by_group=self.by_group,
+            norms=self.squares.sqrt(),
+            losses=self.losses,
+        )
+
+
+def _together(name: str, tensors: Sequence[TensorConflict]) -> TensorConflict:
+    return TensorConflict(
+        name,
+        sum(tensor.numel for tensor in tensors),
+        sum(tensor.conflicting for tensor in tensors),
+        sum(tensor.zero for tensor in tensors),
+        math.fsum(tensor.inner for tensor in tensors),
+        math.fsum(tensor.size for tensor in tensors),
+    )
+
+
+def _ratio(value: float, by: float) -> float:
+    return value / by if by else 0.0
+
+
+def _ratios(values: Tensor, by: Tensor) -> Tensor:
+    return torch.where(by > 0, values / by, 0.0)
