@@ -7,18 +7,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import forgetless as fl
 from trainers import apart, make_trainer, plain_loop, rows, weights
 
-METHODS = {
+METHODS = {  # on rows of different lengths, padded; test_every_method.py has them all
     "none": lambda: fl.Plain(),
-    "cpl": lambda: fl.CPL(refresh=2),
     "cpl-epoch": lambda: fl.CPL(refresh="epoch"),
-    "ewc": lambda: fl.EWC(strength=1e3),
-    "replay": lambda: fl.Replay(ratio=0.5),
-    "si": lambda: fl.SI(),
-    "l2sp": lambda: fl.L2SP(strength=10.0),
-    "gem": lambda: fl.GEM(),
-    "packnet": lambda: fl.PackNet(),
     "derpp": lambda: fl.DERpp(),
-    "kl": lambda: fl.KL(),
     "chain": lambda: fl.Replay() >> fl.EWC(strength=1e3) >> fl.CPL(refresh=2),
 }
 
@@ -29,7 +21,7 @@ def test_trainer_and_loop_give_the_same_weights_to_the_bit(name, tiny, tmp_path)
     trainer = fl.protect(make_trainer(tiny, tmp_path), METHODS[name](), retain)
     trainer.train()
     assert apart(weights(trainer), plain_loop(tiny, tmp_path, METHODS[name](), retain)) == 0.0
-    if name not in ("none", "si", "packnet"):  # they do nothing in a first task
+    if name != "none":
         unprotected = make_trainer(tiny, tmp_path)
         unprotected.train()
         assert apart(weights(trainer), weights(unprotected)) > 1e-5

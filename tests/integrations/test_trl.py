@@ -206,17 +206,32 @@ def test_the_lora_method_puts_its_adapter_in_before_the_optimizer_exists(tiny, t
     assert moved and all("lora_" in name for name in moved)
 
 
-@pytest.mark.parametrize(("kind", "adapters"), [("sft", True), ("dpo", False)])
-def test_resumed_equals_uninterrupted_to_the_bit(kind, adapters, tiny, tmp_path):
+RESUMED = {
+    "sft with adapters": ("sft", True, {}),
+    "sft packed": ("sft", False, {"packing": True, "max_length": 64, "completion_only_loss": True, "gradient_accumulation_steps": 1}),
+    "dpo": ("dpo", False, {}),
+    "grpo": ("grpo", False, {}),
+    "grpo between two generations": ("grpo", False, {"steps_per_generation": 4, "num_iterations": 2}),
+}
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_resumed_equals_uninterrupted_to_the_bit(case, tiny, tmp_path):
     from peft import LoraConfig
 
-    def build(out, **changes):
-        peft = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM") if adapters else None
-        return fl.protect(make(kind, tiny, out, peft=peft, max_steps=4, **changes), fl.Replay() >> fl.CPL(refresh=3), retained(kind))
+    kind, adapters, changes = RESUMED[case]
 
-    whole, resumed = build(tmp_path / "whole", save_strategy="steps", save_steps=2), build(tmp_path / "resumed")
+    def build(out, **more):
+        peft = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM") if adapters else None
+        trainer = make(kind, tiny, out, peft=peft, max_steps=5, **changes, **more)
+        return fl.protect(trainer, fl.Replay() >> fl.CPL(refresh=3), retained(kind))
+
+    whole, resumed = build(tmp_path / "whole", save_strategy="steps", save_steps=3), build(tmp_path / "resumed")
     before = weights(whole)
     whole.train()
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert apart(weights(whole), weights(resumed)) == 0.0
     assert apart(before, weights(whole)) > 1e-3
+    assert [line["loss"] for line in whole.state.log_history if line["step"] > 3 and "loss" in line] == [
+        line["loss"] for line in resumed.state.log_history if line["step"] > 3 and "loss" in line
+    ]

@@ -17,6 +17,7 @@ from forgetless.core.session import Session
 from forgetless.core.state import load_state, save_state
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
+from forgetless.integrations.rollouts import pending, take_up
 
 STATE_FILE = "forgetless_state.safetensors"
 """The method's state, in every checkpoint folder."""
@@ -88,6 +89,7 @@ class Protection:
                 raise InputError(
                     f"the state is of another method ({error})", where=STATE_FILE, mend="Resume with the method it was made with"
                 ) from error
+            take_up(trainer, self._state["rollouts"])
             self._state = None
         self.session, self._open, self._seen = session, True, session.ctx.step
         session.start()
@@ -131,7 +133,8 @@ class Protection:
         trainer = self.trainer
         if trainer.args.should_save:
             folder = Path(trainer._get_output_dir(trial=None)) / f"checkpoint-{trainer.state.global_step}"
-            save_state(folder / STATE_FILE, {"session": self._running().state_dict(), "weights": self._sums()})
+            state = {"session": self._running().state_dict(), "weights": self._sums(), "rollouts": pending(trainer)}
+            save_state(folder / STATE_FILE, state)
 
     def _sums(self) -> dict[str, tuple[float, float]]:
         """The sum of each trainable parameter, and of its absolute values."""
