@@ -218,9 +218,8 @@ def main() -> int:
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else "processor"
     report = {"machine": name, "torch": torch.__version__, **settings, "refresh": REFRESH, "retain_batches": RETAIN_BATCHES, "kinds": found}
     weights = next((row["weights"] for row in found.values() if "weights" in row), 0)
-    print(
-        f"{name}, {weights:,} weights in {arguments.dtype}, AdamW, {arguments.batch} x {arguments.tokens} tokens, n = {arguments.steps} steps"
-    )
+    size = f"{arguments.batch} x {arguments.tokens} tokens, n = {arguments.steps} steps"
+    print(f"{name}, {weights:,} weights in {arguments.dtype}, AdamW, {size}")
     print(table(report))
     Path(arguments.out).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 1 if any("error" in row for row in found.values()) else 0
