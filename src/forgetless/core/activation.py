@@ -9,6 +9,7 @@ import torch
 
 from forgetless.core.context import Context
 from forgetless.core.method import Method, overrides
+from forgetless.core.sharding import local, reshard
 from forgetless.core.task import Task
 
 
@@ -22,7 +23,7 @@ def activated(method: Method, ctx: Context, task: Task) -> Iterator[None]:
         yield
         return
     training = ctx.task
-    saved = {name: tensor.detach().clone() for name, tensor in _tensors(ctx).items()}
+    saved = {name: local(tensor.detach()).clone() for name, tensor in _tensors(ctx).items()}
     try:
         ctx.task = task
         method.activate(ctx)
@@ -31,8 +32,9 @@ def activated(method: Method, ctx: Context, task: Task) -> Iterator[None]:
         ctx.task = training
         method.activate(ctx)
         now = _tensors(ctx)
-        ctx.write({name: tensor for name, tensor in saved.items() if not torch.equal(tensor, now[name])})
+        ctx.write({name: tensor for name, tensor in saved.items() if not torch.equal(tensor, local(now[name].detach()))})
 
 
 def _tensors(ctx: Context) -> dict[str, torch.Tensor]:
+    reshard(ctx.model)
     return {**dict(ctx.model.named_parameters()), **dict(ctx.model.named_buffers())}

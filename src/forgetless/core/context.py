@@ -78,11 +78,11 @@ class Context:
 
     def write(self, values: Tree) -> None:
         """Set weights or buffers by name, outside a step: for `Method.end_task` and `Method.activate` only."""
+        reshard(self.model)
         own = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         with torch.no_grad():
             for name, value in values.items():
                 local(own[name]).copy_(value)
-        reshard(self.model)
 
     def full(self, name: str, tensor: Tensor) -> Tensor:
         """From something shaped like ``parameters[name]`` to that of the whole parameter. Collective where weights are sharded."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from forgetless.core.context import Context, Tree
 from forgetless.core.method import Method
 from forgetless.core.predictions import to
-from forgetless.core.sharding import reducing
+from forgetless.core.sharding import reducing, reshard
 from forgetless.errors import InputError, ProtectionError
 
 
@@ -45,6 +45,7 @@ def quiet(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def borrowed_grads(ctx: Context) -> Iterator[None]:
     """Set every ``.grad`` aside while a reference is computed, and put it back."""
+    reshard(ctx.model)
     saved = {parameter: parameter.grad for parameter in ctx.model.parameters()}
     try:
         for parameter in saved:
@@ -149,18 +150,18 @@ def _rounds(ctx: Context, batches: Iterable[Any], same: bool, *, together: bool)
             yield batch, count, count
         return
     walk = islice(iter(batches), world.rank, None, world.size) if same and not together else iter(batches)
-    batch: Any = None
+    latest: Any = None
     while True:
         found = list(islice(walk, 1))
         counts = world.shares(batch_size(found[0]) if found else 0)
         if not sum(counts):
             return
-        if batch is None and 0 in counts:  # some process has none at all
-            batch = next(one for parts in world.gather([to(one, "cpu") for one in found]) for one in parts)
-            batch = to(batch, next(iter(ctx.parameters.values())).device)
-        batch = found[0] if found else batch
+        if latest is None and 0 in counts:  # some process has none at all
+            latest = next(one for parts in world.gather([to(one, "cpu") for one in found]) for one in parts)
+            latest = to(latest, next(iter(ctx.parameters.values())).device)
+        latest = found[0] if found else latest
         factor = world.size if ctx.held.sharded else 1  # FSDP takes the mean over processes, we want the sum
-        yield batch, counts[world.rank] * factor, sum(counts)
+        yield latest, counts[world.rank] * factor, sum(counts)
 
 
 def _take(ctx: Context) -> Tree:

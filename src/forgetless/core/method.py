@@ -129,14 +129,14 @@ class Method:
         """
         if not ctx.held.sharded:
             return state
-        return {
-            key: _each(value, lambda name, tensor: ctx.full(name, tensor).cpu()) if key in self.sharded_state else value
-            for key, value in state.items()
-        }
+        whole = {key: _each(state[key], lambda name, tensor: ctx.full(name, tensor).cpu()) for key in self.sharded_state}
+        return state | whole
 
     def shard_state(self, ctx: Context, state: State) -> State:
         """From the `state_dict` of one process to that of this one, which holds shards of the weights."""
-        return {key: _each(value, ctx.held.own) if key in self.sharded_state else value for key, value in state.items()}
+        if not ctx.held.sharded or set(state) != set(self.state_names):
+            return state
+        return state | {key: _each(state[key], ctx.held.own) for key in self.sharded_state}
 
     def __rshift__(self, other: Method) -> Chain:
         """``self >> other``: both, left to right."""

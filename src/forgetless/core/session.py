@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Sized
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from forgetless.core.checks import ScaleWatch, trainable
-from forgetless.core.context import Context, LossFunction, Tree
+from forgetless.core.checks import Places, ScaleWatch, check_method, trainable
+from forgetless.core.context import Context, LossFunction
+from forgetless.core.figures import Figures
+from forgetless.core.filtering import AUDIT_EVERY, Filter, Scratch
+from forgetless.core.gradients import edit_gradients
 from forgetless.core.method import Method, State, overrides
-from forgetless.core.stepping import Descends, Piece, descent_rate, global_hooks, step_in_chunks, without_hooks
+from forgetless.core.sharding import Group, unwrapped, world_of
+from forgetless.core.stepping import Descends, descent_rate, global_hooks, step_in_chunks, without_hooks
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
 CHUNK_BYTES = 256 << 20
-AUDIT_EVERY = 50
 
 
 class Session:
@@ -26,13 +29,18 @@ class Session:
 
     Attributes:
         ctx: what the method sees; ``ctx.step`` and ``ctx.epoch`` count.
-        metrics: what the method reported about the latest optimizer step.
-        constraint_violation: the largest movement measured so far of a weight that the method said it would not move;
-            None while the method has promised nothing.
     """
 
     def __init__(
-        self, method: Method, model: nn.Module, optimizer: Optimizer, task: Task, loss_fn: LossFunction, *, chunk_bytes: int = CHUNK_BYTES
+        self,
+        method: Method,
+        model: nn.Module,
+        optimizer: Optimizer,
+        task: Task,
+        loss_fn: LossFunction,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+        group: Group | Literal["alone"] | None = None,
     ) -> None:
         if chunk_bytes < 1:
             raise InputError(f"{chunk_bytes} is no size", where="chunk_bytes", mend="Give a positive number of bytes")
@@ -42,22 +50,27 @@ class Session:
                 where=f"task {task.name!r}",
                 mend="Give Task(..., retain=batches of old data)",
             )
-        parameters = trainable(model, optimizer)
+        world = world_of(model, group)
+        inner = unwrapped(model)
+        parameters = trainable(inner, optimizer)
+        check_method(method, world)
         if "step" in vars(optimizer) and getattr(optimizer.step, "__forgetless__", False):
             raise InputError("it already has a session", where="optimizer", mend="Close the other session first")
         self.method, self.chunk_bytes = method, chunk_bytes
-        self.ctx = Context(model, optimizer, task, loss_fn, parameters)
-        self.metrics: dict[str, Any] = {}
-        self.constraint_violation: float | None = None
+        self.ctx = Context(inner, optimizer, task, loss_fn, parameters, world=world)
+        self._called = model
+        self._places = Places(inner, parameters)
+        self._figures = Figures(world)
         self._names = {parameter: name for name, parameter in parameters.items()}
         self._filters = overrides(method, "update")
         self._needs_total = overrides(method, "loss")
-        self._epoch_length = len(task.train) if isinstance(task.train, Sized) else None
+        counted = isinstance(task.train, Sized) and (world.size == 1 or not task.everywhere)
+        self._epoch_length = len(task.train) if counted else None  # type: ignore[arg-type]  # it is sized
         self._calls = 0  # of total(), in this epoch
         self._micro = 0  # of total(), since the last optimizer step
         self._prepared = -1  # the step for which begin_step ran
         self._edited = False  # whether the gradients of this step have been edited
-        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._filter = Filter(method, self.ctx, self._figures)
         self._active = self._resumed = self._busy = False
 
     def __enter__(self) -> Session:
@@ -69,8 +82,8 @@ class Session:
     def start(self) -> Session:
         """Take over ``optimizer.step`` and begin the task (unless a saved state was loaded: then go on)."""
         optimizer = self.ctx.optimizer
-        self._watch = ScaleWatch(self.ctx.parameters)
-        self._hook = self.ctx.model.register_forward_pre_hook(self._before_forward)
+        self._watch = ScaleWatch(self.ctx.held.real)
+        self._hook = self._called.register_forward_pre_hook(self._before_forward, prepend=True)  # before FSDP gathers weights
         self._raw = without_hooks(optimizer)
         self._previous = vars(optimizer).get("step")
         session = self
@@ -92,8 +105,10 @@ class Session:
             return
         if finished:
             self._guarded(lambda: self.method.end_task(self.ctx))
+            self._figures.tell(self.ctx.metrics)
+            self._figures.settle()
         self._active = False
-        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._filter.scratch = Scratch()
         self._hook.remove()
         self._watch.close()
         if vars(self.ctx.optimizer).get("step") is self._own:
@@ -101,6 +116,23 @@ class Session:
                 del self.ctx.optimizer.step
             else:
                 self.ctx.optimizer.step = self._previous  # type: ignore[method-assign]  # what stood there before
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the method reported about the latest optimizer step, of the whole model.
+
+        Of several processes every one reads it, or none, as long as the session is open: the first look after a step may be a
+        collective. Once the session is closed each may read it by itself.
+        """
+        return self._figures.metrics()
+
+    @property
+    def constraint_violation(self) -> float | None:
+        """The largest movement measured so far of a weight that the method said it would not move; None while it promised nothing.
+
+        The largest over all processes, and read by all of them or none, as `metrics`.
+        """
+        return self._figures.violation()
 
     def begin_epoch(self, epoch: int) -> None:
         """Say that pass number ``epoch`` (from 0) over the inject set begins. Without it ``len(task.train)`` decides."""
@@ -134,13 +166,17 @@ class Session:
             return
         self._check()
         with torch.no_grad():
-            self._edit_gradients()
+            edit_gradients(self.method, self.ctx)
         self._edited = True
 
     def state_dict(self) -> State:
-        """The method's state and the counters; with model, optimizer and random numbers it resumes bit for bit."""
+        """The method's state and the counters; with model, optimizer and random numbers it resumes bit for bit.
+
+        Of several processes every one calls it and gets the same: the state of one process with all weights, which can be taken up
+        by any number of processes.
+        """
         return {
-            "method": self.method.state_dict(),
+            "method": self.method.gather_state(self.ctx, self.method.state_dict()),
             "step": self.ctx.step,
             "epoch": self.ctx.epoch,
             "calls": self._calls,
@@ -150,9 +186,9 @@ class Session:
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a state of `state_dict`; call it before entering the session."""
-        self.method.load_state_dict(state["method"])
+        self.method.load_state_dict(self.method.shard_state(self.ctx, state["method"]))
         self.ctx.step, self.ctx.epoch, self._calls = state["step"], state["epoch"], state["calls"]
-        self._prepared, self.constraint_violation = state["prepared"], state["violation"]
+        self._prepared, self._figures.worst = state["prepared"], state["violation"]
         self._resumed = True
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -179,6 +215,7 @@ class Session:
         self._prepare()
         if self._needs_total and not self._micro:
             raise ProtectionError("session.total(loss, batch, outputs) was not called for this step, so it would go unprotected")
+        self._places.check()
         self._watch.check(self.ctx.optimizer)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
@@ -195,41 +232,26 @@ class Session:
             hook(ctx.optimizer, (), {})
         with torch.no_grad():
             if not self._edited:
-                self._edit_gradients()
+                edit_gradients(self.method, self.ctx)
+            ctx.held.bind()  # clipping may have come between
             if self._filters:
-                step_in_chunks(ctx.optimizer, self._raw, self._descend(), max(1, self.chunk_bytes // 3), self._visit)
+                step_in_chunks(ctx.optimizer, self._raw, self._descend(), max(1, self.chunk_bytes // 3), self._filter.visit)
             else:
                 self._raw()
+        ctx.held.release()
         for hook in [*ctx.optimizer._optimizer_step_post_hooks.values(), *global_hooks("post")]:
             hook(ctx.optimizer, (), {})
         ctx.optimizer._opt_called = True  # type: ignore[attr-defined]  # what schedulers look at
         ctx.step += 1
         self._micro, self._edited = 0, False
-        self.metrics = ctx.metrics = _plain(ctx.metrics)
+        ctx.metrics = self._figures.tell(ctx.metrics)
         return result
-
-    def _edit_gradients(self) -> None:
-        ctx = self.ctx
-        with torch.enable_grad():
-            penalty = self.method.penalty(ctx)
-        if penalty is not None:
-            parts = torch.autograd.grad(penalty, list(ctx.parameters.values()), allow_unused=True)
-            for parameter, part in zip(ctx.parameters.values(), parts, strict=True):
-                if part is not None:
-                    parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
-        grads = {name: parameter.grad for name, parameter in ctx.parameters.items() if parameter.grad is not None}
-        sparse = next((name for name, grad in grads.items() if grad.is_sparse), None)
-        if sparse is not None:
-            raise ProtectionError(f"the gradient of {sparse!r} is sparse, which is not supported; build the embedding with sparse=False")
-        for name, grad in self.method.gradients(ctx, grads).items():
-            if grad is not ctx.parameters[name].grad:
-                ctx.parameters[name].grad = grad
 
     def _descend(self) -> dict[nn.Parameter, str]:
         """Let a method that can take plain gradient descent upon itself do so; gives the parameters still to be stepped."""
         ctx, method = self.ctx, self.method
         left = dict(self._names)
-        if not isinstance(method, Descends) or ctx.step % AUDIT_EVERY == 0:
+        if not isinstance(method, Descends) or ctx.step % AUDIT_EVERY == 0 or ctx.held.sharded:
             return left
         for group in ctx.optimizer.param_groups:
             found = {left[p]: p for p in group["params"] if p in left and descent_rate(ctx.optimizer, group, p) is not None}
@@ -239,59 +261,31 @@ class Session:
         ctx.gradients = {}
         return left
 
-    def _copy(self, chunk: list[Piece]) -> Tree:
-        """The weights of a chunk, contiguous, in memory that every chunk uses again."""
-        parts = [piece.of(piece.parameter.detach()) for piece in chunk]
-        sizes = [-(-part.numel() * part.element_size() // 64) * 64 for part in parts]
-        if self._scratch.numel() < sum(sizes) or self._scratch.device != parts[0].device:
-            self._scratch = torch.empty(sum(sizes), dtype=torch.uint8, device=parts[0].device)
-        copies, start = {}, 0
-        for piece, part, size in zip(chunk, parts, sizes, strict=True):
-            room = self._scratch[start : start + part.numel() * part.element_size()]
-            copies[piece.name] = room.view(part.dtype).view(part.shape).copy_(part)
-            start += size
-        return copies
-
-    def _visit(self, chunk: list[Piece], step: Callable[[], None]) -> None:
-        ctx = self.ctx
-        before = self._copy(chunk)
-        audit = {k: v.clone() for k, v in before.items()} if ctx.step % AUDIT_EVERY == 0 else None
-        ctx.gradients = {piece.name: piece.of(piece.parameter.grad) for piece in chunk if piece.parameter.grad is not None}
-        ctx.offsets = {piece.name: piece.offset for piece in chunk}
-        step()
-        after = {piece.name: piece.of(piece.parameter) for piece in chunk}
-        kept = self.method.update(ctx, before, after)
-        for name, tensor in after.items():
-            if kept[name] is not tensor:
-                tensor.copy_(kept[name])
-        if audit is not None:
-            moved = self.method.violation(ctx, audit, after)
-            if moved is not None:
-                self.constraint_violation = max(moved, self.constraint_violation or 0.0)
-        ctx.gradients, ctx.offsets = {}, {}
-
 
 def attach(
-    method: Method, model: nn.Module, optimizer: Optimizer, task: Task, loss_fn: LossFunction, *, chunk_bytes: int = CHUNK_BYTES
+    method: Method,
+    model: nn.Module,
+    optimizer: Optimizer,
+    task: Task,
+    loss_fn: LossFunction,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    group: Group | Literal["alone"] | None = None,
 ) -> Session:
     """Protect a training loop: returns the `Session` to wrap around it.
 
     Args:
         method: a method or a chain.
-        model: the model that ``method.prepare`` returned.
+        model: the model that ``method.prepare`` returned; in several processes then wrapped in DistributedDataParallel, or sharded by
+            ``fully_shard``.
         optimizer: any ``torch.optim`` optimizer over all trainable parameters.
         task: what to learn and what to keep.
         loss_fn: ``loss_fn(model, batch)`` gives the mean loss of a batch as a scalar tensor.
         chunk_bytes: bound on the extra memory of methods that filter the optimizer's step.
+        group: where several processes run and the model tells nothing of them: the process group that averages its gradients, or
+            ``"alone"`` where every process trains a model of its own.
 
     Raises:
         InputError: the optimizer is an LBFGS or misses a trainable parameter; the method lacks its retain set.
     """
-    return Session(method, model, optimizer, task, loss_fn, chunk_bytes=chunk_bytes)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers in place of the scalar tensors in nested dictionaries: the accelerator is waited for once, at the end of a step."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+    return Session(method, model, optimizer, task, loss_fn, chunk_bytes=chunk_bytes, group=group)

@@ -133,6 +133,7 @@ def world_of(model: nn.Module, group: Group | Literal["alone"] | None) -> World:
     Raises:
         InputError: it is sharded in a way that is not supported, or several processes run and nothing says how they belong together.
     """
+    reshard(model)
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise InputError(
             "FSDP1 (FullyShardedDataParallel) flattens parameters, so none can be told from its neighbours",
@@ -204,7 +205,10 @@ def reducing(model: nn.Module) -> Iterator[None]:
 
 
 def reshard(model: nn.Module) -> None:
-    """Let FSDP gather weights anew in the next forward pass: what it has gathered may be older than what stands in the shards."""
+    """Let FSDP put the shards back in the place of the weights that it has gathered, which it may leave there after a forward pass.
+
+    To be called before the parameters of a model are looked at by name, or written. Of a model that is not sharded nothing is done.
+    """
     for module in model.modules():
         if _parameter_groups(module):
             module.reshard()  # type: ignore[operator]  # of FSDPModule

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop, Rprop
 
 from forgetless.core.context import Context, Tree
+from forgetless.core.sharding import is_sharded, local
 
 ELEMENTWISE = (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD)
 """Optimizers whose step on a weight looks at that weight alone: a large tensor may be stepped in pieces of rows."""
@@ -63,7 +64,7 @@ class Piece:
 def pieces(optimizer: Optimizer, name: str, parameter: nn.Parameter, limit: int) -> Iterator[Piece]:
     """Cut a parameter into pieces of at most ``limit`` bytes where its optimizer allows, else give it whole."""
     size = parameter.numel() * parameter.element_size()
-    if size <= limit or parameter.ndim == 0 or type(optimizer) not in ELEMENTWISE:
+    if size <= limit or parameter.ndim == 0 or type(optimizer) not in ELEMENTWISE or is_sharded(parameter):
         yield Piece(name, parameter)
         return
     row = parameter.numel() // parameter.shape[0]
@@ -128,7 +129,7 @@ def _chunks(optimizer: Optimizer, parameters: list[nn.Parameter], names: dict[nn
             continue
         room = min(limit, CACHE_BYTES) if parameter.device.type == "cpu" else limit
         for piece in pieces(optimizer, names[parameter], parameter, room):
-            own = piece.of(parameter).numel() * parameter.element_size()
+            own = local(piece.of(parameter)).numel() * parameter.element_size()
             if chunk and (size + own > room or piece.rows is not None):
                 yield chunk
                 chunk, size = [], 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch.func import functional_call
 from forgetless.core.context import Tree
 from forgetless.core.gradients import quiet
 from forgetless.core.predictions import Predictions
+from forgetless.core.sharding import full, is_sharded, local, reshard
 from forgetless.core.task import Task
 from forgetless.errors import InputError
 
@@ -31,8 +34,9 @@ def snapshot(model: nn.Module) -> Tree:
 
     Frozen parameters are read from the model itself, so with adapters (LoRA) a teacher costs no more than they do.
     """
+    reshard(model)
     moving = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: tensor.detach().clone() for name, tensor in (moving | dict(model.named_buffers())).items()}
+    return {name: local(tensor.detach()).clone() for name, tensor in (moving | dict(model.named_buffers())).items()}
 
 
 def teacher_logits(model: nn.Module, teacher: Tree, batch: Any, predictions: Predictions, *, every: bool = True) -> Tensor:
@@ -45,19 +49,44 @@ def teacher_logits(model: nn.Module, teacher: Tree, batch: Any, predictions: Pre
         predictions: how the task reads it.
         every: also the units that the batch rules out.
     """
+    reshard(model)
     own = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, tensor in teacher.items():
         if tensor.device != own[name].device:
             teacher[name] = tensor.to(own[name].device)
+    if any(is_sharded(tensor) for tensor in own.values()):
+        with quiet(model), torch.no_grad(), _in_place_of(model, teacher):
+            return predictions.logits(predictions.outputs(model, batch), batch, every=every)
     with quiet(model), torch.no_grad():
         outputs = functional_call(_Asked(model, predictions), {f"model.{name}": tensor for name, tensor in teacher.items()}, (batch,))
         return predictions.logits(outputs, batch, every=every)
 
 
+@contextmanager
+def _in_place_of(model: nn.Module, teacher: Tree) -> Iterator[None]:
+    """Sharded weights are gathered from where they stand: put the teacher's there, and the model's where the teacher's were."""
+    own = {name: local(tensor.detach()) for name, tensor in [*model.named_parameters(), *model.named_buffers()] if name in teacher}
+
+    def swap() -> None:
+        reshard(model)
+        for name, tensor in own.items():
+            if not torch.equal(tensor, teacher[name]):
+                kept = tensor.clone()
+                tensor.copy_(teacher[name])
+                teacher[name].copy_(kept)
+
+    swap()
+    try:
+        yield
+    finally:
+        swap()
+
+
 def frozen_sums(model: nn.Module) -> Tree:
     """The sum of each frozen parameter: tells later whether it still stands as it did."""
+    reshard(model)
     return {
-        name: parameter.detach().sum(dtype=torch.float64).cpu()
+        name: full(parameter.detach()).sum(dtype=torch.float64).cpu()
         for name, parameter in model.named_parameters()
         if not parameter.requires_grad
     }
@@ -69,12 +98,13 @@ def extend(model: nn.Module, teacher: Tree, sums: Tree) -> None:
     Raises:
         InputError: weights that the teacher reads from the model have changed or are gone, so it cannot be asked any more.
     """
+    reshard(model)
     own = dict(model.named_parameters())
     gone = [name for name in teacher if name not in own and name not in dict(model.named_buffers())]
     changed = [
         name
         for name, value in sums.items()
-        if name not in own or not torch.equal(own[name].detach().sum(dtype=torch.float64).cpu(), value.cpu())
+        if name not in own or not torch.equal(full(own[name].detach()).sum(dtype=torch.float64).cpu(), value.cpu())
     ]
     if changed := gone + [name for name in changed if name not in teacher]:
         raise InputError(

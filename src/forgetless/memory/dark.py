@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -32,10 +33,10 @@ class DarkReservoir(Reservoir):
         self._waiting = []
         predictions, device = ctx.task.predictions, _device(ctx)
         with quiet(ctx.model), torch.no_grad():
-            for batch in quietly(ctx.task.retain or ()):
+            for batch in quietly(ctx.everyones(ctx.task.retain or ())):
                 moved = to(batch, device)
                 self._waiting.append((batch, predictions.logits(predictions.outputs(ctx.model, moved), moved, every=True)))
-                self.settle(ctx)
+                self._offer_waiting(ctx, [self._waiting])
 
     def collect(self, ctx: Context, batch: Any, outputs: Any) -> None:
         """Note the examples of a micro-batch; without ``outputs`` by a forward pass of its own."""
@@ -45,10 +46,21 @@ class DarkReservoir(Reservoir):
                 outputs = predictions.outputs(ctx.model, batch)
         self._waiting.append((batch, predictions.logits(outputs, batch, every=True).detach()))
 
+    def draw_own(self, ctx: Context, batch: Any, times: int) -> list[int]:
+        """``times`` places for each example of the batch; of several processes each draws for all and takes its own."""
+        sizes = [times * size for size in ctx.world.shares(ctx.task.predictions.size(batch))]
+        start = sum(sizes[: ctx.world.rank])
+        return self.draw(sum(sizes))[start : start + sizes[ctx.world.rank]]
+
     def settle(self, ctx: Context) -> None:
-        """Offer what was noted."""
+        """Offer what was noted; of several processes every one what all noted."""
+        own = [(to(batch, "cpu"), logits.cpu()) for batch, logits in self._waiting]
+        self._offer_waiting(ctx, ctx.world.gather(own))
+
+    def _offer_waiting(self, ctx: Context, noted: list[list[tuple[Any, Tensor]]]) -> None:
+        """Offer the examples noted by each process, micro-batch by micro-batch."""
         predictions = ctx.task.predictions
-        for batch, logits in [(to(batch, "cpu"), logits.cpu()) for batch, logits in self._waiting]:
+        for batch, logits in [(to(batch, "cpu"), logits.cpu()) for parts in zip_longest(*noted) for batch, logits in filter(None, parts)]:
             counts = torch.bincount(predictions.owners(batch), minlength=predictions.size(batch)).tolist()
             for example, own in zip(predictions.examples(batch), torch.split(logits, counts), strict=True):
                 self.offer(predictions.collate([example]), {"logits": own})

@@ -65,17 +65,18 @@ class AGEM(Method):
     def begin_task(self, ctx: Context) -> None:
         self._present = None
         if ctx.task.retain is not None:
-            offer_all(self.memory, ctx.task.retain, ctx.task.predictions)
+            offer_all(self.memory, ctx.everyones(ctx.task.retain), ctx.task.predictions)
 
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
         if not len(self.memory) or not grads:
             return grads
         self._present = self._present or Present(ctx.task)
-        places = torch.randperm(len(self.memory), generator=self.memory.generator)[: self.batch_size].tolist()
+        places = ctx.part(torch.randperm(len(self.memory), generator=self.memory.generator)[: self.batch_size].tolist())
         device = next(iter(grads.values())).device
-        reference = mean_gradient(ctx, [self._present(self.memory.store.batch(places, ctx.task.predictions, device))])
+        batches = [self._present(self.memory.store.batch(places, ctx.task.predictions, device))] if places else []
+        reference = mean_gradient(ctx, batches, everywhere=False)
         try:
-            found = project_one(grads, reference)
+            found = project_one(grads, reference, ctx.world.sum_shards)
         except ValueError as error:
             raise ProtectionError(f"A-GEM cannot project this step: {error}") from error
         ctx.report("projected", found.projected)
@@ -85,7 +86,7 @@ class AGEM(Method):
 
     def end_task(self, ctx: Context) -> None:
         if not ctx.task.last:
-            offer_all(self.memory, ctx.task.train, ctx.task.predictions)
+            offer_all(self.memory, ctx.everyones(ctx.task.train), ctx.task.predictions)
 
     def state_dict(self) -> State:
         return {"memory": self.memory.state_dict()}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from forgetless.core.context import Context, Tree
+from forgetless.core.context import Context, Share, Tree
 from forgetless.core.gradients import mean_gradient
-from forgetless.core.method import Method
+from forgetless.core.method import Method, State
 from forgetless.errors import InputError
 from forgetless.ops import packing, signs
 
@@ -58,6 +58,7 @@ class CPL(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("reference", "mean", "taken_epoch", "taken_step", "position")
+    sharded_state: ClassVar[tuple[str, ...]] = ("mean",)
     summary: ClassVar[str] = (
         "updates only the weights on which retain and inject gradients agree in sign; protects what the reference covers"
     )
@@ -117,7 +118,7 @@ class CPL(Method):
             old = self.reference
             self._take_reference(ctx)
             changed = sum(signs.flips(old[k], v, ctx.parameters[k].numel()) for k, v in self.reference.items() if k in old)
-            ctx.report("sign_flips", changed / sum(parameter.numel() for parameter in ctx.parameters.values()))
+            ctx.report("sign_flips", Share(changed, sum(parameter.numel() for parameter in ctx.parameters.values())))
             ctx.report("refresh", True)
 
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
@@ -150,7 +151,7 @@ class CPL(Method):
             return None
         worst = 0.0
         for name, now in written.items():
-            if name in self.reference:
+            if name in self.reference and now.numel():
                 start = ctx.offsets.get(name, 0)
                 codes = packing.unpack(self.reference[name], start, start + now.numel()).view(now.shape)
                 held = torch.sign(ctx.gradients[name]) * torch.sign(codes.to(now.dtype)) < 0
@@ -167,6 +168,23 @@ class CPL(Method):
         if name not in self.reference:
             return torch.zeros(shape, dtype=torch.bool)
         return (packing.unpack(self.reference[name], 0, shape.numel()) == packing.FROZEN).view(shape)
+
+    def gather_state(self, ctx: Context, state: State) -> State:
+        """The packed signs of shards, packed anew as those of whole tensors: stripes do not end where shards do."""
+        return self._repacked(ctx.parameters, ctx.full, super().gather_state(ctx, state)) if ctx.held.sharded else state
+
+    def shard_state(self, ctx: Context, state: State) -> State:
+        if not ctx.held.sharded or set(state) != set(self.state_names):
+            return state
+        return self._repacked(ctx.held.real, ctx.held.own, super().shard_state(ctx, state))
+
+    @staticmethod
+    def _repacked(of: Mapping[str, Tensor], change: Callable[[str, Tensor], Tensor], state: State) -> State:
+        def anew(name: str, packed: Tensor) -> Tensor:
+            codes = packing.unpack(packed, 0, of[name].numel()).view(of[name].shape)
+            return packing.pack_codes(change(name, codes))
+
+        return state | {"reference": {name: anew(name, packed) for name, packed in state["reference"].items()}}
 
     def _batches(self, ctx: Context) -> Iterator[Any]:
         """The retain batches of one refresh: all, or the next few in turn."""
@@ -229,17 +247,12 @@ class CPL(Method):
         shares = ctx.metrics.setdefault("conflicting_by_layer", {})
         for name, tensor in stepped.items():
             found, numel = next(counts) if name in self.reference else 0, tensor.numel()
-            if numel:
-                for key in (name, ""):
-                    before = self._held.get(key, (0, 0))
-                    self._held[key] = (before[0] + found, before[1] + numel)
-                shares[name] = _share(*self._held[name])
+            for key in (name, ""):
+                before = self._held.get(key, (0, 0))
+                self._held[key] = (before[0] + found, before[1] + numel)
+            shares[name] = Share(*self._held[name])
         if "" in self._held:
-            ctx.report("conflicting_fraction", _share(*self._held[""]))
-
-
-def _share(held: signs.Count, numel: int) -> Any:
-    return held / numel if isinstance(held, int) else held.double() / numel
+            ctx.report("conflicting_fraction", Share(*self._held[""]))
 
 
 def _number(value: object) -> bool:

@@ -65,7 +65,7 @@ class DER(Method):
         ctx.report("memory_examples", len(self.memory))
         if not len(self.memory) or not self.alpha:
             return None
-        return self.alpha * self.memory.distance(ctx, self.memory.draw(ctx.task.predictions.size(batch)))
+        return self.alpha * self.memory.distance(ctx, self.memory.draw_own(ctx, batch, 1))
 
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
         self.memory.settle(ctx)

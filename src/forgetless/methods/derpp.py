@@ -68,7 +68,7 @@ class DERpp(Method):
         ctx.report("memory_examples", len(self.memory))
         if not len(self.memory):
             return None
-        places = self.memory.draw(2 * ctx.task.predictions.size(batch))  # in turn for either, whatever the size of a micro-batch
+        places = self.memory.draw_own(ctx, batch, 2)  # in turn for either, whatever the size of a micro-batch
         total: Tensor | None = None
         if self.alpha:
             total = self.alpha * self.memory.distance(ctx, places[0::2])

@@ -51,6 +51,7 @@ class EWC(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "constant", "draws")
+    sharded_state: ClassVar[tuple[str, ...]] = ("fisher", "anchor")
     summary: ClassVar[str] = (
         "holds each weight by its Fisher information on every earlier task; needs no old data in a stream, stiffens with tasks"
     )
@@ -93,10 +94,12 @@ class EWC(Method):
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add a penalty for the task that ``batches`` are of, at the current weights."""
         found = importance.fisher(ctx, batches, labels=self.labels, examples=self.examples, generator=self.generator)
+        constant = 0.0
         for name, fisher in found.items():
             here = ctx.parameters[name].detach().to(fisher.dtype, copy=True)
             if name in self.fisher:
                 self.fisher[name], self.anchor[name] = self.fisher[name].to(fisher.device), self.anchor[name].to(fisher.device)
-                self.constant += float(quadratic.fold(self.anchor[name], self.fisher[name], here, fisher))
+                constant += float(quadratic.fold(self.anchor[name], self.fisher[name], here, fisher))
             else:
                 self.fisher[name], self.anchor[name] = fisher, here
+        self.constant += float(ctx.world.sum_shards(torch.tensor(constant, dtype=torch.float64)))

@@ -80,13 +80,13 @@ class GEM(Method):
         device = next((grad.device for grad in grads.values()), None)
         if device is None:
             return grads
-        stored = [mean_gradient(ctx, self._batches(ctx, memory, device)) for memory in self.memories]
+        stored = [mean_gradient(ctx, self._batches(ctx, memory, device), everywhere=True) for memory in self.memories]
         if ctx.task.retain is not None:
             stored.append(mean_gradient(ctx, self._retained(ctx.task.retain)))
         if not stored:
             return grads
         try:
-            found = project(grads, stored, self.margin)
+            found = project(grads, stored, self.margin, ctx.world.sum_shards)
         except ValueError as error:
             raise ProtectionError(f"GEM cannot project this step: {error}") from error
         ctx.report("projected", found.projected)
@@ -98,7 +98,7 @@ class GEM(Method):
         if ctx.task.last:
             return
         sample = Reservoir(self.per_task, self.seed + len(self.memories))
-        offer_all(sample, ctx.task.train, ctx.task.predictions)
+        offer_all(sample, ctx.everyones(ctx.task.train), ctx.task.predictions)
         if len(sample):
             self.memories.append(sample.store)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 from typing import ClassVar, Literal
 
 import torch
 
 from forgetless.core import options
-from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
+from forgetless.core.context import Context, Share, Tree
+from forgetless.core.method import Method, State
 from forgetless.errors import InputError
 
 
@@ -70,9 +71,9 @@ class GradientProtection(Method):
         # sigmoid(variance) > threshold, said of the variance itself: no rounding near one half
         least = log(self.threshold / (1 - self.threshold)) if self.threshold > 0 else -float("inf")
         held: list[torch.Tensor] = []
+        norms = self._norms(ctx, grads) if self.statistic == "norm" else {}
         for name, grad in grads.items():
-            wide = torch.promote_types(grad.dtype, torch.float32)
-            entry = grad if self.statistic == "element" else torch.linalg.vector_norm(grad, dtype=wide).double()
+            entry = norms.get(name, grad)
             if name not in self.entries or self.entries[name].shape[1:] != entry.shape:
                 self.entries[name], self.seen[name] = entry.new_zeros((self.history, *entry.shape)), 0
             kept = self.entries[name] = self.entries[name].to(entry.device)
@@ -83,7 +84,27 @@ class GradientProtection(Method):
             variance = kept[: self.seen[name]].var(0)
             protected = variance > least
             grad.mul_(torch.where(protected, torch.sigmoid(-variance), 1.0))  # 1 - sigmoid(v) = sigmoid(-v)
-            held.append(protected.double().mean() * grad.numel())
+            held.append(protected.double().expand(grad.shape).sum())
         if held:
-            ctx.report("protected_fraction", sum(share.to(held[0].device) for share in held) / sum(grad.numel() for grad in grads.values()))
+            ctx.report("protected_fraction", Share(sum(float(count) for count in held), sum(grad.numel() for grad in grads.values())))
         return grads
+
+    def gather_state(self, ctx: Context, state: State) -> State:
+        return self._each_entry(ctx, state, lambda name, entry: ctx.full(name, entry).cpu())
+
+    def shard_state(self, ctx: Context, state: State) -> State:
+        return self._each_entry(ctx, state, ctx.held.own) if set(state) == set(self.state_names) else state
+
+    def _each_entry(self, ctx: Context, state: State, change: Callable[[str, torch.Tensor], torch.Tensor]) -> State:
+        """Entries that are gradients are sharded as these are; norms are of whole tensors."""
+        if self.statistic == "norm" or not ctx.held.sharded:
+            return state
+        return state | {"entries": {k: torch.stack([change(k, entry) for entry in kept]) for k, kept in state["entries"].items()}}
+
+    def _norms(self, ctx: Context, grads: Tree) -> Tree:
+        """The norm of each whole gradient."""
+        found = {k: torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float32)).double() for k, g in grads.items()}
+        if not ctx.world.shards:
+            return found
+        squares = ctx.world.sum_shards(torch.stack([norm.square() for norm in found.values()]))
+        return dict(zip(found, squares.sqrt(), strict=True))

@@ -60,14 +60,16 @@ class Joint(Method):
     def begin_task(self, ctx: Context) -> None:
         if ctx.task.retain is not None:
             self._keep(ctx, ctx.task.retain)
-        self.new = sum(1 for _ in distinct(ctx.task.train, ctx.task.predictions))
+        self.new = sum(1 for _ in distinct(ctx.everyones(ctx.task.train), ctx.task.predictions))
         self.walk.restart()
 
     def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
         if not len(self.old) or not self.new:
             return None
         predictions, device = ctx.task.predictions, next(iter(ctx.parameters.values())).device
-        places = self.walk.draw(predictions.size(batch), len(self.old))
+        sizes = ctx.world.shares(predictions.size(batch))  # of several processes each draws for all and takes its own
+        start = sum(sizes[: ctx.world.rank])
+        places = self.walk.draw(sum(sizes), len(self.old))[start : start + sizes[ctx.world.rank]]
         drawn = predictions.update_active(self.old.batch(places, predictions, device), batch, ctx.task.earlier_heads)
         ctx.report("memory_examples", len(self.old))
         return ctx.loss_fn(ctx.model, drawn) * (len(self.old) / self.new)
@@ -83,5 +85,5 @@ class Joint(Method):
             self._keep(ctx, ctx.task.train)
 
     def _keep(self, ctx: Context, batches: Any) -> None:
-        for example in distinct(batches, ctx.task.predictions, list(self.old.examples)):
+        for example in distinct(ctx.everyones(batches), ctx.task.predictions, list(self.old.examples)):
             self.old.add(example)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from forgetless.core import options
-from forgetless.core.context import Context, Tree
+from forgetless.core.context import Context, Share, Tree
 from forgetless.core.method import Method
 from forgetless.core.teacher import extend, frozen_sums, snapshot, teacher_logits
 from forgetless.ops.distillation import kl_rows, positions
@@ -50,6 +50,7 @@ class KL(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("teacher", "sums", "begun")
+    sharded_state: ClassVar[tuple[str, ...]] = ("teacher",)
     summary: ClassVar[str] = "stays near the base model's answers on the new inputs; needs no old data"
     source: ClassVar[str] = "arXiv 2509.04259; weights by position: arXiv 2406.05946"
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32): the base model"
@@ -84,12 +85,14 @@ class KL(Method):
             return None
         read = ctx.task.predictions
         student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch)
+        teacher = teacher_logits(ctx.model, self.teacher, batch, read, every=False)  # on every process, whatever its batch holds
         if not len(student):
+            ctx.report("kl", Share(0.0, 0.0, "data"))
             return None
-        rows = kl_rows(teacher_logits(ctx.model, self.teacher, batch, read, every=False), student, self.direction)
+        rows = kl_rows(teacher, student, self.direction)
         weights = torch.ones_like(rows)
         if self.first_tokens:
             weights[positions(read.owners(batch)).to(rows.device) < self.first_tokens] = self.first_weight
-        value = (weights * rows).sum() / weights.sum()
-        ctx.report("kl", value.detach())
-        return self.strength * value
+        total, whole = (weights * rows).sum(), weights.sum()
+        ctx.report("kl", Share(total.detach(), whole, "data"))
+        return self.strength * (total / whole)

@@ -37,6 +37,7 @@ class L2SP(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("weights",)
+    sharded_state: ClassVar[tuple[str, ...]] = ("weights",)
     summary: ClassVar[str] = "pulls every weight back to where it started, all alike; needs no data, knows nothing of which weights matter"
     source: ClassVar[str] = "Li et al. 2018, arXiv 1802.01483, Eq. 3"
     extra_memory: ClassVar[str] = "4 bytes per parameter"

@@ -48,6 +48,7 @@ class LwF(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("teacher",)
+    sharded_state: ClassVar[tuple[str, ...]] = ("teacher",)
     summary: ClassVar[str] = "keeps the old model's answers on the new inputs; needs no old data, works best where new inputs are like old"
     source: ClassVar[str] = "arXiv 1606.09282, Eq. 1-3"
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32): the old model"
@@ -66,8 +67,8 @@ class LwF(Method):
             return None
         read = ctx.task.predictions
         student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch, every=True)
+        teacher = teacher_logits(ctx.model, self.teacher, batch, read)  # on every process, whatever its batch holds
         if not len(student):
             return None
-        teacher = teacher_logits(ctx.model, self.teacher, batch, read)
         weight = max(1, ctx.task.index) if self.strength == "balanced" else float(self.strength)
         return weight * grouped(student, teacher, kept_groups(ctx.task), self.temperature)

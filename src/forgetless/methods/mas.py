@@ -43,6 +43,7 @@ class MAS(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("importance", "anchor", "draws")
+    sharded_state: ClassVar[tuple[str, ...]] = ("importance", "anchor")
     summary: ClassVar[str] = "holds each weight by how strongly it moves the outputs; unlabelled examples of the old data are enough"
     source: ClassVar[str] = "Aljundi et al. 2018, arXiv 1711.09601, Eq. 2-4"
     extra_memory: ClassVar[str] = "8 bytes per parameter"

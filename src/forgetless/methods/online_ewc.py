@@ -46,6 +46,7 @@ class OnlineEWC(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "draws")
+    sharded_state: ClassVar[tuple[str, ...]] = ("fisher", "anchor")
     summary: ClassVar[str] = (
         "as ewc, with one running Fisher that decays by gamma: keeps learning over many tasks, gives old ones up gradually"
     )

@@ -66,6 +66,7 @@ class OSF(Method):
     scope: ClassVar[str] = "any model: with linear layers"
     owns: ClassVar[str] = "the architecture"
     tolerance: ClassVar[float] = 1e-6
+    needs_whole_weights: ClassVar[str] = "it projects whole matrices, also outside of the forward pass"
 
     def __init__(self, *, preserved: float = 0.5, target: str | Sequence[str] = adapters.ALL_LINEAR) -> None:
         self.preserved = options.number("osf.preserved", preserved, above=True, high=0.99)

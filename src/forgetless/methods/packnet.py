@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from forgetless.core.context import Context, Tree
 from forgetless.core.method import Method
+from forgetless.core.sharding import full, local, reshard
 from forgetless.errors import InputError
 from forgetless.ops.masks import prune_smallest
 
@@ -53,6 +54,7 @@ class PackNet(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("owners", "tasks", "pruned", "statistics")
+    sharded_state: ClassVar[tuple[str, ...]] = ("owners",)
     summary: ClassVar[str] = "gives each task weights of its own in one network: train, prune, retrain, freeze; earlier tasks stay exact"
     source: ClassVar[str] = "Mallya & Lazebnik 2018, arXiv 1711.05769, section 3"
     needs_task_id = True
@@ -76,7 +78,8 @@ class PackNet(Method):
             raise InputError(
                 "it was trained before", where=f"task {ctx.task.name!r}", mend="Give every task of a stream an index of its own"
             )
-        if len(self.tasks) == _MOST or not any((owner == _FREE).any() for owner in self.owners.values()):
+        free = torch.tensor([float(any((owner == _FREE).any() for owner in self.owners.values()))])
+        if len(self.tasks) == _MOST or not ctx.world.max(free):
             raise InputError(
                 f"no weight is free for task {ctx.task.name!r}",
                 where="packnet.prune",
@@ -113,7 +116,7 @@ class PackNet(Method):
                 moved = torch.where((owner == _FREE) | (owner == own), 0, moved)
                 if self.pruned:
                     moved = torch.where(owner == _FREE, now, moved)
-            if owner is not None or own > 1:
+            if (owner is not None or own > 1) and now.numel():
                 worst = max(worst, float(moved.abs().max()))
         return worst
 
@@ -135,19 +138,24 @@ class PackNet(Method):
     def _choose(self, ctx: Context, share: float) -> None:
         """Give the task in training all free weights but the smallest."""
         owners: Tree = {}
-        for name, parameter in ctx.model.named_parameters():
+        reshard(ctx.model)
+        for name, real in ctx.model.named_parameters():
             if name in self.owners:
+                parameter = local(real.detach())
                 owner = self.owners[name].to(parameter.device)
                 free = owner == _FREE
-                owners[name] = owner.masked_fill(free & ~prune_smallest(parameter, free, share), len(self.tasks))
+                pruned = prune_smallest(full(real.detach()), ctx.full(name, free), share)
+                owners[name] = owner.masked_fill(free & ~ctx.held.own(name, pruned), len(self.tasks))
         self.owners, self.pruned = owners, True
 
     def _keep_only(self, ctx: Context, place: int) -> None:
         """Zero all weights but those of the first ``place`` tasks."""
-        for name, parameter in ctx.model.named_parameters():
+        reshard(ctx.model)
+        for name, real in ctx.model.named_parameters():
             if name in self.owners:
+                parameter = local(real.detach())
                 owner = self.owners[name].to(parameter.device)
-                ctx.write({name: parameter.detach().masked_fill((owner == _FREE) | (owner > place), 0)})
+                ctx.write({name: parameter.masked_fill((owner == _FREE) | (owner > place), 0)})
 
     def _owner(self, ctx: Context, name: str, piece: Tensor) -> Tensor | None:
         """The owners of a parameter, or of the rows of it that are being stepped; None if it is not managed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -90,7 +91,7 @@ class Replay(Method):
         self.retained, self.seen, self.drawn = Store(), 0, 0
         self.earlier = self.tasks + (ctx.task.retain is not None)
         if ctx.task.retain is not None:
-            examples = distinct(ctx.task.retain, ctx.task.predictions, self.memory.store.examples)
+            examples = distinct(ctx.everyones(ctx.task.retain), ctx.task.predictions, self.memory.store.examples)
             if self.capacity is None:
                 for example in examples:
                     self.retained.add(example)
@@ -106,13 +107,15 @@ class Replay(Method):
         if not weight or not kept + len(self.retained):
             return None
         predictions, device = ctx.task.predictions, next(iter(ctx.parameters.values())).device
-        new = predictions.size(batch)
-        self.seen += new
-        count = math.floor(self.ratio * self.seen + 1e-9) - self.drawn
-        if not count:
+        sizes = ctx.world.shares(predictions.size(batch))  # of several processes each draws for all and takes its own
+        ends = [math.floor(self.ratio * (self.seen + seen) + 1e-9) for seen in accumulate(sizes)]
+        own, drawn = range(*([self.drawn, *ends][ctx.world.rank :][:2])), self.drawn
+        self.seen, self.drawn = self.seen + sum(sizes), ends[-1]
+        if self.drawn == drawn:
             return None
-        self.drawn += count
-        places = self.walk.draw(count, kept + len(self.retained))
+        count, new = len(own), sizes[ctx.world.rank]
+        everyones = self.walk.draw(self.drawn - drawn, kept + len(self.retained))
+        places = everyones[own.start - drawn : own.stop - drawn] or everyones[:1]  # with FSDP all go along, be it with a weight of zero
         examples = [self.memory.store.examples[p] if p < kept else self.retained.examples[p - kept] for p in places]
         drawn = predictions.update_active(to(predictions.collate(examples), device), batch, ctx.task.earlier_heads)
         ctx.report("memory_examples", kept + len(self.retained))
@@ -121,7 +124,7 @@ class Replay(Method):
     def end_task(self, ctx: Context) -> None:
         self.tasks += 1
         if not ctx.task.last:
-            _take(self.memory, ctx, distinct(ctx.task.train, ctx.task.predictions))
+            _take(self.memory, ctx, distinct(ctx.everyones(ctx.task.train), ctx.task.predictions))
 
     def _container(self) -> Reservoir | Coverage:
         return (Reservoir if self.sampling == "uniform" else Coverage)(self.capacity or CAPACITY, self.seed)

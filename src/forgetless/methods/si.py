@@ -44,6 +44,7 @@ class SI(Method):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("path", "importance", "anchor")
+    sharded_state: ClassVar[tuple[str, ...]] = ("path", "importance", "anchor")
     summary: ClassVar[str] = (
         "holds each weight by how much its way lowered the loss; needs no data, protects only what was learned under it"
     )

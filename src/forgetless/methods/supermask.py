@@ -56,6 +56,7 @@ class Supermask(Method):
     source: ClassVar[str] = "Wortsman et al. 2020, arXiv 2006.14769; Mallya et al. 2018, arXiv 1801.06519"
     needs_task_id = True
     owns: ClassVar[str] = "the architecture"
+    needs_whole_weights: ClassVar[str] = "a mask is chosen over the scores of a whole layer"
     extra_memory: ClassVar[str] = "a score per weight (its own size) and 1 bit per weight and task"
     extra_compute: ClassVar[str] = "masks in every forward pass: a comparison, or a sort of every layer"
     scope: ClassVar[str] = "linear and conv layers: those of any model"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,13 @@ Its root bounds by how much an inner product may stay negative where stored grad
 """
 
 Gradients = Mapping[str, Tensor]
+Total = Callable[[Tensor], Tensor]
+"""Adds up over processes what each has of its own shards of the gradients."""
+
+
+def one_process(values: Tensor) -> Tensor:
+    """The `Total` of a process that holds the gradients whole."""
+    return values
 
 
 class Projection(NamedTuple):
@@ -97,7 +105,7 @@ def multipliers(products: Tensor, margin: float = 0.0) -> list[float]:
     return found
 
 
-def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0.0) -> Projection:
+def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0.0, total: Total = one_process) -> Projection:
     """The nearest gradients whose inner product with none of the ``stored`` ones is negative.
 
     Untouched where none is negative. Uses the memory of ``gradients``.
@@ -106,6 +114,7 @@ def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0
         gradients: of the new task.
         stored: of the stored tasks.
         margin: the least weight of every stored gradient, once any inner product is negative.
+        total: adds up inner products over processes that hold shards.
     """
     size = len(stored) + 1
     trees = [gradients, *stored]
@@ -113,6 +122,7 @@ def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0
     for i in range(size):
         for j in range(i, size):
             products[i, j] = products[j, i] = dot(trees[i], trees[j])
+    products = total(products)
     if not products.isfinite().all():
         raise ValueError("a gradient is not finite")
     norms = products.diagonal().sqrt()
@@ -122,21 +132,23 @@ def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0
     if before >= 0:
         return Projection(dict(gradients), False, before, before)
     result = add(gradients, stored, multipliers(products, margin))
-    after = torch.tensor([dot(result, tree) for tree in stored], dtype=torch.float64)
+    after = total(torch.tensor([dot(result, tree) for tree in stored], dtype=torch.float64))
     return Projection(result, True, before, float((after * scale).min()))
 
 
-def project_one(gradients: Gradients, reference: Gradients) -> Projection:
+def project_one(gradients: Gradients, reference: Gradients, total: Total = one_process) -> Projection:
     r"""A-GEM's closed form: :math:`g - \frac{g^\top r}{r^\top r} r` where :math:`g^\top r < 0`. Uses the memory of ``gradients``."""
-    product, square, own = dot(gradients, reference), dot(reference, reference), dot(gradients, gradients)
-    if not torch.tensor([product, square, own]).isfinite().all():
+    dots = [dot(gradients, reference), dot(reference, reference), dot(gradients, gradients)]
+    product, square, own = total(torch.tensor(dots, dtype=torch.float64)).tolist()
+    if not all(map(isfinite, (product, square, own))):
         raise ValueError("a gradient is not finite")
     scale = (own * square) ** 0.5
     before = product / scale if scale else 0.0
     if before >= 0:
         return Projection(dict(gradients), False, before, before)
     result = add(gradients, [reference], [-product / square])
-    return Projection(result, True, before, dot(result, reference) / scale)
+    after = float(total(torch.tensor(dot(result, reference), dtype=torch.float64)))
+    return Projection(result, True, before, after / scale)
 
 
 def _pieces(tensor: Tensor) -> Iterator[Tensor]:

@@ -1,0 +1,63 @@
+"""One chunk of an optimizer's step, filtered by the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from forgetless.core.context import Context
+from forgetless.core.figures import Figures
+from forgetless.core.method import Method
+from forgetless.core.stepping import Piece
+
+AUDIT_EVERY = 50
+"""Steps from one to the next on which the promised constraint is measured."""
+
+
+class Scratch:
+    """Room for copies of some tensors at a time; it grows to the most that was asked for."""
+
+    def __init__(self) -> None:
+        self._room = torch.empty(0, dtype=torch.uint8)
+
+    def copies(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Contiguous copies of the parts, good until the next call."""
+        sizes = [-(-part.numel() * part.element_size() // 64) * 64 for part in parts.values()]
+        device = next(iter(parts.values())).device
+        if self._room.numel() < sum(sizes) or self._room.device != device:
+            self._room = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
+        copies, start = {}, 0
+        for (name, part), size in zip(parts.items(), sizes, strict=True):
+            room = self._room[start : start + part.numel() * part.element_size()]
+            copies[name] = room.view(part.dtype).view(part.shape).copy_(part)
+            start += size
+        return copies
+
+
+class Filter:
+    """Steps chunks of weights, lets the method decide what stays of it, and measures what it promised."""
+
+    def __init__(self, method: Method, ctx: Context, figures: Figures) -> None:
+        self.method, self.ctx, self.figures, self.scratch = method, ctx, figures, Scratch()
+
+    def visit(self, chunk: list[Piece], step: Callable[[], None]) -> None:
+        """Take ``step`` on a chunk. Of sharded weights the method sees this process's part."""
+        ctx = self.ctx
+        own = [(piece, ctx.parameters[piece.name]) for piece in chunk]
+        before = self.scratch.copies({piece.name: piece.of(part.detach()) for piece, part in own})
+        audit = {k: v.clone() for k, v in before.items()} if ctx.step % AUDIT_EVERY == 0 else None
+        ctx.gradients = {piece.name: piece.of(part.grad) for piece, part in own if part.grad is not None}
+        ctx.offsets = {piece.name: piece.offset for piece in chunk}
+        step()
+        after = {piece.name: piece.of(part) for piece, part in own}
+        kept = self.method.update(ctx, before, after)
+        for name, tensor in after.items():
+            if kept[name] is not tensor:
+                tensor.copy_(kept[name])
+        if audit is not None:
+            moved = self.method.violation(ctx, audit, after)
+            if moved is not None:
+                self.figures.moved(moved)
+        ctx.gradients, ctx.offsets = {}, {}
