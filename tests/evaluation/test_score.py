@@ -70,12 +70,14 @@ def test_exact_with_the_same_question_twice_and_answers_twice(taught: Language, 
     assert rights(twice) == rights(once) * 2
 
 
+LONG = ("instructions", "refuses", "complies")
 ASKED = [(scorer, template) for scorer in sorted(SCORERS) for template in (None, "qa", "chat") if scorer != "letter" or template is None]
 
 
 @pytest.mark.parametrize(("scorer", "template"), ASKED)
 def test_the_size_of_a_batch_changes_no_verdict(taught: Language, facts: list[Question], scorer: str, template: str | None) -> None:
-    questions = {"letter": CHOICES, "likelihood": CHOICES, "perplexity": facts + TEXTS}.get(scorer, facts)
+    facts = [replace(question, row={"checks": [{"type": "words", "at_most": 3}, {"type": "no-commas"}]}) for question in facts]
+    questions = {"letter": CHOICES, "likelihood": CHOICES, "perplexity": facts + TEXTS}.get(scorer, facts[:6] if scorer in LONG else facts)
     alone = score(taught, questions, scorer=scorer, template=template, batch_size=1)
     assert len({verdict.said for verdict in alone}) > 1 or scorer == "perplexity"
     for size in (3, 8, 64):
@@ -177,7 +179,9 @@ def test_the_mode_of_every_module_and_of_torch_is_left_as_it_was(tiny: Language,
 @pytest.mark.parametrize("scorer", sorted(SCORERS))
 def test_every_question_is_told_to_the_bar_once(taught: Language, facts: list[Question], scorer: str) -> None:
     told: list[int] = []
-    questions = CHOICES if scorer in ("letter", "likelihood") else [replace(q, answers=(*q.answers, "other")) for q in facts]
+    checks = {"checks": [{"type": "json"}]}
+    own = [replace(q, answers=(*q.answers, "other"), row=checks) for q in (facts[:7] if scorer in LONG else facts)]
+    questions = CHOICES if scorer in ("letter", "likelihood") else own
     score(taught, questions, scorer=scorer, batch_size=5, advance=lambda done, note="": told.append(done))
     assert sum(told) == len(questions)
 

@@ -8,12 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from forgetless.cli.options import Config, Debug, EvalBatch, Json, Limit, Model, Scorer, Template, answer, check_batch
+from forgetless.errors import InputError
 
 
 def evaluate(
     model: Model,
-    data: Annotated[str, typer.Option("--data", help="Question file, or hub data set owner/name:split.")],
     out: Annotated[Path, typer.Option("--out", help="JSON file to write.")],
+    data: Annotated[str | None, typer.Option("--data", help="Question file, or hub data set owner/name:split.")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", help="YAML file with several parts, or cross-prompt, multilingual, multimodal, open-ended, safety."),
+    ] = None,
+    lm_eval: Annotated[
+        list[str] | None, typer.Option("--lm-eval", help="Task of lm-evaluation-harness, or a task's YAML file. Repeatable.")
+    ] = None,
     after: Annotated[str | None, typer.Option("--after", help="A second model: what did it learn and forget?")] = None,
     scorer: Scorer = "exact",
     template: Template = None,
@@ -24,23 +32,80 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Score one model, or compare two item by item: learned, forgotten, exact McNemar test, KL drift."""
+    from forgetless.evaluation.forward import NotNumbersError
+    from forgetless.evaluation.suite import Part, Suite, read_suite
+    from forgetless.files import check_writable, write_json
+
+    given = [name for name, value in (("--data", data), ("--suite", suite), ("--lm-eval", lm_eval)) if value]
+    if not given or (data and len(given) > 1):
+        what = f"{' and '.join(given)} are given" if given else "there is nothing to score on"
+        raise InputError(what, where="eval", mend="Give --data alone, or --suite, or --lm-eval, or both of these")
+    if (suite or lm_eval) and (scorer != "exact" or template is not None):
+        raise InputError("--scorer and --template stand in the suite, part by part", where="eval", mend="Leave them out here")
+    check_batch(eval_batch_size)
+    check_writable(out, folder=False)
+    if limit is not None and limit < 1:
+        raise InputError(f"must be a whole number from 1 on, not {limit}", where="limit", mend="Leave it out to read every row")
+    try:
+        if data is not None:
+            report = {"data": data, **_one(model, after, data, scorer, template, limit, eval_batch_size, not as_json)}
+            text = _text(report, out)
+        else:
+            wanted = read_suite(suite, limit=limit) if suite else Suite("lm-eval", ())
+            if lm_eval:
+                extra = Part("lm-eval", lm_eval=tuple(lm_eval), limit=limit)
+                wanted = Suite(wanted.name, (*wanted.parts, extra), wanted.labels)
+            report = _suite(model, after, wanted, eval_batch_size, not as_json)
+            from forgetless.evaluation.suite_text import suite_text
+
+            text = f"{suite_text(report)}\n{out}"
+    except NotNumbersError as error:
+        raise InputError(str(error).split(". ")[0], where="eval", mend=str(error).split(". ")[1]) from error
+    write_json(out, report)
+    answer(_without_items(report), text, as_json=as_json)
+
+
+def _one(
+    model: str, after: str | None, data: str, scorer: str, template: str | None, limit: int | None, batch_size: int, show: bool
+) -> dict[str, Any]:
     from forgetless.data.model import load_model
     from forgetless.data.reading import check_unique, read_questions
     from forgetless.data.templates import check_template
     from forgetless.evaluation.examine import examine
-    from forgetless.evaluation.score import check_scorer
-    from forgetless.files import check_writable, write_json
+    from forgetless.evaluation.score import WITHOUT_ANSWERS, check_scorer
+    from forgetless.evaluation.vision import with_images
 
     check_scorer(scorer)
     check_template(template)
-    check_batch(eval_batch_size)
-    check_writable(out, folder=False)
-    questions = read_questions(data, limit=limit)
+    questions = read_questions(data, limit=limit, answers=scorer not in WITHOUT_ANSWERS)
     check_unique(questions, data)
-    first, second = load_model(model), load_model(after) if after else None
-    report = examine(first, second, questions, scorer=scorer, template=template, batch_size=eval_batch_size, show=not as_json)
-    write_json(out, {"data": data, **report})
-    answer({key: value for key, value in report.items() if key != "items"}, _text(report, out), as_json=as_json)
+    images = any(question.image for question in questions)
+    if images:
+        questions = with_images(questions, Path(data).expanduser().parent)
+    first, second = load_model(model, images=images), load_model(after, images=images) if after else None
+    return examine(first, second, questions, scorer=scorer, template=template, batch_size=batch_size, show=show)
+
+
+def _suite(model: str, after: str | None, suite: Any, batch_size: int, show: bool) -> dict[str, Any]:
+    from forgetless.data.model import load_model
+    from forgetless.evaluation.run_suite import check_judge, run_suite
+
+    harness = None
+    if any(part.lm_eval for part in suite.parts):
+        from forgetless.integrations.lm_eval import check_tasks, run_harness
+
+        check_tasks(suite.parts)
+        harness = run_harness
+    check_judge(suite)
+    first, second = load_model(model, images=suite.images), load_model(after, images=suite.images) if after else None
+    return {"model": model, "after": after, **run_suite(suite, first, second, batch_size=batch_size, show=show, harness=harness)}
+
+
+def _without_items(report: dict[str, Any]) -> dict[str, Any]:
+    short = {key: value for key, value in report.items() if key != "items"}
+    if "parts" in short:
+        short["parts"] = [{key: value for key, value in part.items() if key not in ("items", "facts")} for part in short["parts"]]
+    return short
 
 
 def _text(report: dict[str, Any], out: Path) -> str:

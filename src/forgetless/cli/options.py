@@ -85,8 +85,13 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, and no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug)]
 Model = Annotated[str, typer.Option("--model", help="A model folder, a hub id, or smollm2-135m (the embedded default).")]
-Scorer = Annotated[str, typer.Option("--scorer", help="exact, letter, likelihood, generate or perplexity.")]
-Template = Annotated[str | None, typer.Option("--template", help="plain, qa, chat or letter; left out: the one that fits.")]
+Scorer = Annotated[
+    str, typer.Option("--scorer", help="exact, letter, likelihood, generate, free-text, instructions, refuses, complies or perplexity.")
+]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", help="plain, qa, chat, letter, letter-lower, letter-late or letter-digit; left out: the one that fits."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", help="Read only so many rows of a file.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 EvalBatch = Annotated[int, typer.Option("--eval-batch-size", help="Questions scored at a time.")]

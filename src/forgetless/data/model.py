@@ -37,16 +37,19 @@ class Language:
         model: a Hugging Face causal language model.
         tokenizer: its tokenizer.
         name: as the user named it.
+        processor: what turns an image and a text into the model's inputs, for a model that takes images, else None.
     """
 
     model: PreTrainedModel
     tokenizer: Any
     name: str
+    processor: Any = None
 
     @property
     def room(self) -> int | None:
         """The longest sequence the model takes, in tokens, where its configuration says so."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config
+        return getattr(config.get_text_config() if self.processor else config, "max_position_embeddings", None)
 
 
 def cache_folder() -> Path:
@@ -82,19 +85,20 @@ def quiet() -> Iterator[None]:
             disable_progress_bars()
 
 
-def load_model(name: str, *, trust_remote_code: bool = False) -> Language:
+def load_model(name: str, *, trust_remote_code: bool = False, images: bool = False) -> Language:
     """Load a model in fp32, in evaluation mode.
 
     Args:
         name: ``smollm2-135m``, a local folder with a config and safetensors weights, or a hub id ``owner/name``.
         trust_remote_code: run code that comes with the model.
+        images: load a model that takes images beside text, with its processor.
 
     Raises:
         InputError: there is no such model, or its weights or its tokenizer are missing or broken.
     """
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
     except ImportError as error:
         raise InputError(f"the package {error.name} is missing", mend="Run: pip install 'forgetless[hf]'") from error
 
@@ -103,10 +107,15 @@ def load_model(name: str, *, trust_remote_code: bool = False) -> Language:
     options = {"trust_remote_code": trust_remote_code, "local_files_only": not Path(source).is_dir() and not _online()}
     with quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model, found = AutoModelForCausalLM.from_pretrained(
+            processor = AutoProcessor.from_pretrained(source, **options) if images else None
+            if images and not hasattr(processor, "image_processor"):
+                raise InputError("it takes no images", where=where, mend="Name a model of images and text")
+            tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(source, **options)
+            model, found = (AutoModelForImageTextToText if images else AutoModelForCausalLM).from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
+        except InputError:
+            raise
         except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError and more for a wrong folder
             first = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(" :")
             raise InputError(f"it cannot be loaded ({first[:200]})", where=where, mend=_advice(name)) from error
@@ -116,7 +125,7 @@ def load_model(name: str, *, trust_remote_code: bool = False) -> Language:
         raise InputError(f"{len(missing)} of its weights are missing, such as {missing[0]}", where=where, mend=_advice(name))
     if not tokenizer("a")["input_ids"]:  # transformers would go on with an empty tokenizer
         raise InputError("its tokenizer is missing or knows no words", where=where, mend=_advice(name))
-    return Language(model.eval(), tokenizer, name)
+    return Language(model.eval(), tokenizer, name, processor)
 
 
 def _source(name: str) -> str:

@@ -30,13 +30,14 @@ _SUFFIXES = ", ".join(_READERS)
 _LISTED = 5
 
 
-def read_questions(source: str | Path, *, limit: int | None = None) -> list[Question]:
+def read_questions(source: str | Path, *, limit: int | None = None, answers: bool = True) -> list[Question]:
     """The questions of a local file or a hub data set, in order.
 
     Args:
         source: a file ending in .jsonl, .ndjson, .json, .csv, .tsv or .parquet, or a hub data set as ``owner/name``,
             ``owner/name:split`` or ``owner/name/config:split``. What looks like a path is never sent to the hub.
         limit: read only the first so many rows; what follows them is not looked at.
+        answers: False lets a ``prompt`` stand without an answer.
 
     Raises:
         InputError: naming the file, the line (row of a Parquet file or data set), what is wrong and how to mend it. Of several
@@ -49,12 +50,12 @@ def read_questions(source: str | Path, *, limit: int | None = None) -> list[Ques
     if isinstance(source, Path) or _is_path(source):
         path = _expanded(source)
         unit = "row" if path.suffix.lower() == ".parquet" else "line"
-        return _questions(_read_file(path, limit), str(path), unit, path.parent)
+        return _questions(_read_file(path, limit), str(path), unit, path.parent, answers)
     hub = parse_hub_name(source)
     if hub is None:
         mend = f"Name a file ending in {_SUFFIXES}, or a hub data set owner/name:split"
         raise InputError("neither a file nor the name of a hub data set", where=source, mend=mend)
-    return _questions(read_hub(hub, limit), source, "row", None)
+    return _questions(read_hub(hub, limit), source, "row", None, answers)
 
 
 def _is_path(source: str) -> bool:
@@ -98,7 +99,7 @@ def _read_file(path: Path, limit: int | None) -> list[Record]:
         raise InputError(f"cannot be read: {one_line(error)}", where=where, mend="Check the path and its permissions") from None
 
 
-def _questions(records: list[Record], name: str, unit: str, folder: Path | None) -> list[Question]:
+def _questions(records: list[Record], name: str, unit: str, folder: Path | None, answers: bool) -> list[Question]:
     """The questions of ``records``, with ids, or an error about all that are malformed."""
     if not records:
         raise InputError("there is no question in it", where=name, mend="Write at least one row")
@@ -109,7 +110,7 @@ def _questions(records: list[Record], name: str, unit: str, folder: Path | None)
             problems.append((record.number, record.problem or InputError("malformed row", where=f"{name}:{record.number}")))
             continue
         try:
-            questions.append(question_from_row(record.row, where=f"{name}:{record.number}", folder=folder))
+            questions.append(question_from_row(record.row, where=f"{name}:{record.number}", folder=folder, answers=answers))
         except InputError as error:
             problems.append((record.number, error))
     if problems:

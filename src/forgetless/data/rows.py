@@ -23,13 +23,14 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = {*LEADING, "choices", "answer", "answerKey", "completion", "id", "subject", "lang", "image"}
 
 
-def question_from_row(row: Mapping[str, Any], *, where: str = "", folder: Path | None = None) -> Question:
+def question_from_row(row: Mapping[str, Any], *, where: str = "", folder: Path | None = None, answers: bool = True) -> Question:
     """The question that ``row`` describes; its ``id`` is "" where the row gives none.
 
     Args:
         row: the row as read.
         where: ``file:line`` for messages.
         folder: the folder that ``image`` must stay in, links resolved; None checks the path by its letters alone.
+        answers: False lets a ``prompt`` stand without an answer (what is judged by other means needs none).
     """
     try:
         common: dict[str, Any] = {
@@ -40,7 +41,7 @@ def question_from_row(row: Mapping[str, Any], *, where: str = "", folder: Path |
             "row": dict(row),
             "where": where,
         }
-        read = {"question": _choice, "prompt": _open, "messages": _chat, "text": _text}
+        read = {"question": _choice, "prompt": _open if answers else _prompt, "messages": _chat, "text": _text}
         return Question(**common, **read[_leading(row)](row))
     except InputError as error:
         raise InputError(error.what, where=where or None, mend=error.mend) from None
@@ -128,6 +129,12 @@ def _open(row: Mapping[str, Any]) -> dict[str, Any]:
     several = isinstance(given, list)
     items = [as_text(item, f"answer {n}" if several else "the answer") for n, item in enumerate(given if several else [given], 1)]
     return {"kind": "open", "prompt": _text_of(row, "prompt"), "answers": tuple(items)}
+
+
+def _prompt(row: Mapping[str, Any]) -> dict[str, Any]:
+    if any(filled(row.get(key)) for key in ("answer", "completion")):
+        return _open(row)
+    return {"kind": "open", "prompt": _text_of(row, "prompt"), "answers": ()}
 
 
 def _chat(row: Mapping[str, Any]) -> dict[str, Any]:

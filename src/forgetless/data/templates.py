@@ -13,6 +13,13 @@ from forgetless.data.question import Question
 from forgetless.errors import InputError
 
 LETTERS = string.ascii_uppercase
+OPTION_NAMES: dict[str, str] = {
+    "letter": LETTERS,
+    "letter-lower": string.ascii_lowercase,
+    "letter-late": LETTERS[LETTERS.index("P") :],
+    "letter-digit": string.digits[1:],
+}
+"""How the options of a question are named under the templates that list them: A B C, a b c, P Q R or 1 2 3."""
 _UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
 
 
@@ -46,21 +53,33 @@ def _chat(question: Question, tokenizer: Any) -> Wording:
     return _as_chat(question, question.messages or ({"role": "user", "content": question.prompt},), tokenizer, "chat")
 
 
-def _letter(question: Question, tokenizer: Any) -> Wording:
-    where = question.where or question.id
-    if not question.choices:
-        raise InputError("it has no choices, which the template 'letter' needs", where=where, mend="Use another template")
-    if len(question.choices) > len(LETTERS):
-        raise InputError(f"it has {len(question.choices)} choices, more than there are letters", where=where, mend="Use another template")
-    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=False))
-    text = f"{question.prompt}\n{options}\nAnswer with the letter of the right option."
-    if getattr(tokenizer, "chat_template", None):
-        return _as_chat(question, ({"role": "user", "content": text},), tokenizer, "letter")
-    return Wording(f"{text}\nAnswer:", " ")
+def _named(name: str) -> Callable[[Question, Any], Wording]:
+    """The template ``name`` of `OPTION_NAMES`."""
+    names, kind = OPTION_NAMES[name], "number" if name == "letter-digit" else "letter"
+
+    def named(question: Question, tokenizer: Any) -> Wording:
+        where = question.where or question.id
+        if not question.choices:
+            raise InputError(f"it has no choices, which the template {name!r} needs", where=where, mend="Use another template")
+        if len(question.choices) > len(names):
+            what = f"it has {len(question.choices)} choices, more than there are {kind}s"
+            raise InputError(what, where=where, mend="Use another template")
+        options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(names, question.choices, strict=False))
+        text = f"{question.prompt}\n{options}\nAnswer with the {kind} of the right option."
+        if getattr(tokenizer, "chat_template", None):
+            return _as_chat(question, ({"role": "user", "content": text},), tokenizer, name)
+        return Wording(f"{text}\nAnswer:", " ")
+
+    return named
 
 
-TEMPLATES: dict[str, Callable[[Question, Any], Wording]] = {"plain": _plain, "qa": _qa, "chat": _chat, "letter": _letter}
-"""``plain``: the prompt, completed. ``qa``: Question/Answer. ``chat``: the model's chat template. ``letter``: lettered options."""
+TEMPLATES: dict[str, Callable[[Question, Any], Wording]] = {
+    "plain": _plain,
+    "qa": _qa,
+    "chat": _chat,
+    **{name: _named(name) for name in OPTION_NAMES},
+}
+"""``plain``: the prompt, completed. ``qa``: Question/Answer. ``chat``: the model's chat template. ``letter``, ...: options by name."""
 
 
 def wording(question: Question, tokenizer: Any, template: str | None = None) -> Wording:
@@ -70,7 +89,7 @@ def wording(question: Question, tokenizer: Any, template: str | None = None) -> 
 
     Args:
         question: the question.
-        tokenizer: its chat template is used by ``chat`` and ``letter``.
+        tokenizer: its chat template is used by ``chat`` and by those of `OPTION_NAMES`.
         template: a name of `TEMPLATES`; None chooses ``qa`` for multiple choice, ``chat`` for chats, else ``plain``.
 
     Raises:
@@ -95,9 +114,9 @@ def ending(words: Wording, answer: str, tokenizer: Any) -> str:
 
 
 def accepted(question: Question, template: str | None) -> tuple[str, ...]:
-    """The answers that count: the letter of the right option under the template ``letter``, else those of the question."""
-    if template == "letter" and question.label is not None:
-        return (LETTERS[question.label : question.label + 1],)
+    """The answers that count: the name of the right option under a template of `OPTION_NAMES`, else those of the question."""
+    if template in OPTION_NAMES and question.label is not None:
+        return (OPTION_NAMES[template][question.label : question.label + 1],)
     return question.answers
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from torch.nn.functional import kl_div
 
-from forgetless.data.encoding import encode, target
+from forgetless.data.encoding import target
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.evaluation.forward import answer_logits, evaluating
+from forgetless.evaluation.vision import example
 from forgetless.progress import Advance, silent
 
 
@@ -34,7 +35,7 @@ def kl_drift(
         raise InputError("the two models have different vocabularies", where="--after", mend="Compare a model with one fine-tuned from it")
     texts = [target(question, template) for question in questions]
     pairs = zip(questions, texts, strict=True)
-    examples = [encode(question, text, before.tokenizer, template, room=before.room) for question, text in pairs]
+    examples = [example(before, question, text, template) for question, text in pairs]
     drift = [0.0] * len(examples)
     with evaluating(before.model), evaluating(after.model):
         both = zip(

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from forgetless.data.encoding import encode, pad_id
+from forgetless.data.encoding import Example, pad_id
 from forgetless.data.model import Language, quiet
 from forgetless.data.question import Question
-from forgetless.data.templates import accepted, unspaced
+from forgetless.data.templates import OPTION_NAMES, accepted, unspaced
+from forgetless.evaluation.forward import NotNumbersError
+from forgetless.evaluation.vision import example, image_inputs
 from forgetless.progress import Advance, silent
 
 SLACK = 12
@@ -23,9 +25,9 @@ def matches(text: str, question: Question, template: str | None = None) -> bool:
 
     An answer that stands in the question does not count. A number is whole: neither 1.5 nor -5 gives the answer 5. In scripts
     without spaces between words no boundary can be seen, so there an answer may stand inside a longer text: 北京市 gives 北京.
-    Under the template ``letter`` the text must start with the right letter alone, as in ``B``, ``(B)`` or ``B. Paris``.
+    Under a template that names the options the text must start with the right letter alone, as in ``B``, ``(B)`` or ``B. Paris``.
     """
-    if template == "letter":
+    if template in OPTION_NAMES:
         return any(re.match(rf"[^\w]*{answer}([^\w\s]|\s*$)", text) for answer in accepted(question, template) if answer)
     return any(_holds(text, answer) and not _holds(question.prompt, answer) for answer in question.answers)
 
@@ -60,28 +62,49 @@ def _word(character: str) -> bool:
     return character == "_" or unicodedata.category(character)[0] in "LMN"
 
 
+def generate_answers(
+    language: Language, questions: Sequence[Question], template: str | None, *, batch_size: int, advance: Advance = silent
+) -> list[str]:
+    """For each question the greedy answer: as many lines as an accepted answer has, and as many tokens and `SLACK` more."""
+    budgets, lines = [], []
+    for question in questions:
+        answers = accepted(question, template)
+        budgets.append(max(len(example(language, question, answer, template).answer) for answer in answers) + SLACK)
+        lines.append(1 + max(answer.strip().count("\n") for answer in answers))
+    texts = generate_texts(language, questions, template, budgets, batch_size=batch_size, advance=advance)
+    return ["\n".join(text.split("\n")[:count]).strip() for text, count in zip(texts, lines, strict=True)]
+
+
 def generate_verdicts(
     language: Language, questions: Sequence[Question], template: str | None, *, batch_size: int, advance: Advance = silent
 ) -> list[tuple[bool, str]]:
-    """For each question whether its greedy answer holds an accepted one, and that answer.
+    """For each question whether its greedy answer holds an accepted one, and that answer."""
+    texts = generate_answers(language, questions, template, batch_size=batch_size, advance=advance)
+    return [(matches(text, question, template), text) for question, text in zip(questions, texts, strict=True)]
 
-    Of the answer only the first line is read, or as many lines as an accepted answer has.
+
+def generate_texts(
+    language: Language,
+    questions: Sequence[Question],
+    template: str | None,
+    budgets: Sequence[int],
+    *,
+    batch_size: int,
+    advance: Advance = silent,
+) -> list[str]:
+    """For each question its greedy continuation of at most so many tokens, without blanks around it. No answer need be known.
+
+    Raises:
+        NotNumbersError: the model gives no numbers (NaN).
     """
-    prompts, budgets = [], []
-    for question in questions:
-        answers = accepted(question, template)
-        examples = [encode(question, answer, language.tokenizer, template, room=language.room) for answer in answers]
-        prompts.append(examples[0].prompt)
-        budget = max(len(example.answer) for example in examples) + SLACK
-        budgets.append(budget if language.room is None else min(budget, language.room - len(prompts[-1])))
-    found: dict[int, tuple[bool, str]] = {}
-    for rows in _batches(prompts, budgets, batch_size, language.room):
-        made = _greedy(language, [prompts[index] for index in rows], max(budgets[index] for index in rows))
+    prompts = [example(language, question, "a", template) for question in questions]
+    room = language.room
+    most = [budget if room is None else min(budget, room - len(one.prompt)) for budget, one in zip(budgets, prompts, strict=True)]
+    found: dict[int, str] = {}
+    for rows in _batches([one.prompt for one in prompts], most, batch_size, room):
+        made = _greedy(language, [prompts[index] for index in rows], max(most[index] for index in rows))
         for index, new in zip(rows, made, strict=True):
-            text = language.tokenizer.decode(new[: budgets[index]], skip_special_tokens=True).strip()
-            lines = 1 + max(answer.strip().count("\n") for answer in accepted(questions[index], template))
-            text = "\n".join(text.split("\n")[:lines]).strip()
-            found[index] = (matches(text, questions[index], template), text)
+            found[index] = language.tokenizer.decode(new[: most[index]], skip_special_tokens=True).strip()
         advance(len(rows))
     return [found[index] for index in range(len(questions))]
 
@@ -100,16 +123,28 @@ def _batches(prompts: Sequence[Sequence[int]], budgets: Sequence[int], size: int
         yield rows
 
 
-def _greedy(language: Language, prompts: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
-    """At most ``budget`` tokens after each prompt, always the likeliest: the model's own sampling settings are left out."""
-    from transformers import GenerationConfig
+class _Numbers:
+    """Stops a generation whose logits are not numbers: their argmax would look like an answer."""
 
-    model, pad, longest = language.model, pad_id(language.tokenizer), max(map(len, prompts))
+    def __init__(self, language: Language) -> None:
+        self.language = language
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if scores.isnan().any():
+            raise NotNumbersError(self.language)
+        return scores
+
+
+def _greedy(language: Language, prompts: Sequence[Example], budget: int) -> list[list[int]]:
+    """At most ``budget`` tokens after each prompt, always the likeliest: the model's own sampling settings are left out."""
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    model, pad, longest = language.model, pad_id(language.tokenizer), max(len(one.prompt) for one in prompts)
     ids = torch.full((len(prompts), longest), pad)
     mask = torch.zeros((len(prompts), longest), dtype=torch.long)
-    for row, prompt in enumerate(prompts):  # padding on the left: generation goes on at the right end
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
+    for row, one in enumerate(prompts):  # padding on the left: generation goes on at the right end
+        ids[row, longest - len(one.prompt) :] = torch.tensor(one.prompt)
+        mask[row, longest - len(one.prompt) :] = 1
     own = model.generation_config
     ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     stops = sorted({end for end in (*ends, language.tokenizer.eos_token_id) if end is not None})
@@ -117,7 +152,12 @@ def _greedy(language: Language, prompts: Sequence[Sequence[int]], budget: int) -
     try:
         with torch.inference_mode(), quiet():
             out = model.generate(
-                input_ids=ids.to(model.device), attention_mask=mask.to(model.device), do_sample=False, max_new_tokens=budget
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                do_sample=False,
+                max_new_tokens=budget,
+                logits_processor=LogitsProcessorList([_Numbers(language)]),
+                **image_inputs(language, prompts, longest, left=True),
             )
     finally:
         model.generation_config = own

@@ -1,42 +1,33 @@
-"""Scoring questions with a language model: one function, five scorers."""
+"""Scoring questions with a language model: one function, nine scorers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from forgetless.data.encoding import Example, encode, target
+from forgetless.data.encoding import target
 from forgetless.data.model import Language
 from forgetless.data.question import Question
-from forgetless.data.templates import LETTERS, accepted, check_template
+from forgetless.data.templates import OPTION_NAMES, accepted, check_template
 from forgetless.errors import InputError
+from forgetless.evaluation.candidates import candidates, first_of, sharing
 from forgetless.evaluation.forward import answer_logits, evaluating, log_probability
-from forgetless.evaluation.generate import generate_verdicts
+from forgetless.evaluation.spoken import (
+    complies_scorer,
+    free_text_scorer,
+    generate_scorer,
+    instructions_scorer,
+    refuses_scorer,
+)
+from forgetless.evaluation.verdict import Verdict
+from forgetless.evaluation.vision import example
 from forgetless.progress import Advance, silent
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a scorer found on one question.
-
-    Attributes:
-        right: whether the answer was right; None under ``perplexity``, which knows no right and wrong.
-        value: under ``exact`` and ``likelihood`` the mean log-probability per token of the accepted answer (its best, of several);
-            under ``letter`` the log-probability of the right letter among the letters; under ``generate`` 1 or 0;
-            under ``perplexity`` the perplexity.
-        said: what the model answered; under ``exact`` what it says, token by token, where it is shown the first accepted answer.
-    """
-
-    right: bool | None
-    value: float
-    said: str | None = None
-
+__all__ = ["SCORERS", "WITHOUT_ANSWERS", "Verdict", "asked_with", "check_scorer", "score"]
 
 MOST_NATS = 700.0
 """The largest loss that perplexity, its exponential, tells apart: beyond it would not be a finite number."""
-
-Flat = tuple[list[Example], list[int]]
 
 
 def score(
@@ -79,16 +70,17 @@ def check_scorer(name: str, *, right_and_wrong: bool = False) -> None:
 
 
 def asked_with(scorer: str, template: str | None) -> str | None:
-    """The template that ``scorer`` asks with where ``template`` is wanted: ``letter`` has its own.
+    """The template that ``scorer`` asks with where ``template`` is wanted: ``letter`` takes those that name the options alone.
 
     Raises:
         InputError: another one is wanted from the scorer ``letter``.
     """
     if scorer != "letter":
         return template
-    if template not in (None, "letter"):
-        raise InputError(f"it asks with its own template, not {template!r}", where="scorer letter", mend="Leave --template out")
-    return "letter"
+    if template is not None and template not in OPTION_NAMES:
+        mend = f"Leave --template out, or take one of {', '.join(OPTION_NAMES)}"
+        raise InputError(f"it asks with its own template, not {template!r}", where="scorer letter", mend=mend)
+    return template or "letter"
 
 
 def _exact(language: Language, questions: Sequence[Question], template: str | None, batch_size: int, advance: Advance) -> list[Verdict]:
@@ -96,11 +88,11 @@ def _exact(language: Language, questions: Sequence[Question], template: str | No
 
     What the model would go on to say after the answer is not looked at.
     """
-    examples, owners = _candidates(language, questions, template, "exact", lambda question: accepted(question, template))
+    examples, owners = candidates(language, questions, template, "exact", lambda question: accepted(question, template))
     best: dict[int, Verdict] = {}
     said: dict[int, str] = {}
-    first = _first(owners)
-    step = _shared(advance, owners)
+    first = first_of(owners)
+    step = sharing(advance, owners)
     for index, logits in answer_logits(language, examples, batch_size=batch_size):
         picked = logits.argmax(-1).tolist()
         value = log_probability(logits, examples[index].answer)
@@ -121,15 +113,15 @@ def _likelihood(
 
     def options(question: Question) -> Sequence[str]:
         choices = _choices(question)
-        return LETTERS[: len(choices)] if template == "letter" else choices
+        return OPTION_NAMES[template][: len(choices)] if template in OPTION_NAMES else choices
 
-    examples, owners = _candidates(language, questions, template, "likelihood", options)
+    examples, owners = candidates(language, questions, template, "likelihood", options)
     values = [0.0] * len(examples)
-    step = _shared(advance, owners)
+    step = sharing(advance, owners)
     for index, logits in answer_logits(language, examples, batch_size=batch_size):
         values[index] = log_probability(logits, examples[index].answer)
         step(owners[index])
-    first = _first(owners)
+    first = first_of(owners)
     verdicts = []
     for owner, question in enumerate(questions):
         own = values[first[owner] : first[owner] + len(question.choices)]
@@ -146,23 +138,24 @@ def _letter(language: Language, questions: Sequence[Question], template: str | N
         _choices(question)
         return accepted(question, template)
 
-    examples, _ = _candidates(language, questions, template, "letter", right_letter)
+    names = OPTION_NAMES[template or "letter"]
+    examples, _ = candidates(language, questions, template, "letter", right_letter)
     letters: dict[str, int] = {}
     for question in questions:
-        for letter in LETTERS[: len(question.choices)]:
+        for letter in names[: len(question.choices)]:
             if letter not in letters:
-                letters[letter] = _letter_token(language, question, letter)
+                letters[letter] = _letter_token(language, question, letter, template)
     verdicts: dict[int, Verdict] = {}
     for index, logits in answer_logits(language, examples, batch_size=batch_size, advance=advance):
         question = questions[index]
-        among = logits[0, [letters[letter] for letter in LETTERS[: len(question.choices)]]].log_softmax(-1)
+        among = logits[0, [letters[letter] for letter in names[: len(question.choices)]]].log_softmax(-1)
         choice, label = int(among.argmax()), _label(question)
-        verdicts[index] = Verdict(choice == label, float(among[label]), LETTERS[choice])
+        verdicts[index] = Verdict(choice == label, float(among[label]), names[choice])
     return [verdicts[index] for index in range(len(questions))]
 
 
-def _letter_token(language: Language, question: Question, letter: str) -> int:
-    answer = encode(question, letter, language.tokenizer, "letter").answer
+def _letter_token(language: Language, question: Question, letter: str, template: str | None) -> int:
+    answer = example(language, question, letter, template).answer
     if len(answer) != 1:
         what = f"the tokenizer writes the letter {letter} in {len(answer)} tokens"
         raise InputError(what, where="scorer letter", mend="Use --scorer likelihood")
@@ -175,7 +168,7 @@ def _perplexity(
     """Perplexity of the text, or of the first answer given its question."""
     texts = [target(question, template) for question in questions]
     pairs = zip(questions, texts, strict=True)
-    examples = [encode(question, text, language.tokenizer, template, room=language.room) for question, text in pairs]
+    examples = [example(language, question, text, template) for question, text in pairs]
     verdicts: dict[int, Verdict] = {}
     for index, logits in answer_logits(language, examples, batch_size=batch_size, advance=advance):
         loss = -log_probability(logits, examples[index].answer)
@@ -183,20 +176,19 @@ def _perplexity(
     return [verdicts[index] for index in range(len(questions))]
 
 
-def _generate(language: Language, questions: Sequence[Question], template: str | None, batch_size: int, advance: Advance) -> list[Verdict]:
-    """Greedy generation, strictly matched: word boundaries, and an answer that stands in the question does not count."""
-    _candidates(language, questions, template, "generate", lambda question: accepted(question, template))
-    found = generate_verdicts(language, questions, template, batch_size=batch_size, advance=advance)
-    return [Verdict(right, float(right), said) for right, said in found]
-
-
 SCORERS: dict[str, Callable[[Language, Sequence[Question], str | None, int, Advance], list[Verdict]]] = {
     "exact": _exact,
     "letter": _letter,
     "likelihood": _likelihood,
-    "generate": _generate,
+    "generate": generate_scorer,
+    "free-text": free_text_scorer,
+    "instructions": instructions_scorer,
+    "refuses": refuses_scorer,
+    "complies": complies_scorer,
     "perplexity": _perplexity,
 }
+WITHOUT_ANSWERS = ("instructions", "refuses", "complies")
+"""The scorers that need no accepted answer."""
 
 
 def _choices(question: Question) -> tuple[str, ...]:
@@ -209,41 +201,3 @@ def _label(question: Question) -> int:
     if question.label is None:
         raise InputError("it has choices but no right one", where=question.where or question.id, mend="Fill in its answer")
     return question.label
-
-
-def _candidates(
-    language: Language, questions: Sequence[Question], template: str | None, scorer: str, texts: Callable[[Question], Sequence[str]]
-) -> Flat:
-    """One example for each text of each question, and the question each belongs to."""
-    examples, owners = [], []
-    for owner, question in enumerate(questions):
-        if question.kind == "text":
-            raise InputError(
-                f"plain text has no answer to score by {scorer}", where=question.where or question.id, mend="Use --scorer perplexity"
-            )
-        wanted = texts(question)
-        if not wanted:
-            raise InputError("it has no answer", where=question.where or question.id, mend="Fill it in, or delete the row")
-        for text in wanted:
-            examples.append(encode(question, text, language.tokenizer, template, room=language.room))
-            owners.append(owner)
-    return examples, owners
-
-
-def _first(owners: Sequence[int]) -> dict[int, int]:
-    """The index of the first example of each question."""
-    return {owner: index for index, owner in reversed(list(enumerate(owners)))}
-
-
-def _shared(advance: Advance, owners: Sequence[int]) -> Callable[[int], None]:
-    """Counts a question as done when the last of its examples is."""
-    left: dict[int, int] = {}
-    for owner in owners:
-        left[owner] = left.get(owner, 0) + 1
-
-    def step(owner: int) -> None:
-        left[owner] -= 1
-        if not left[owner]:
-            advance(1)
-
-    return step

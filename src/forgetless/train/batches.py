@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from forgetless.data.encoding import collate, encode, pad_id, target
 from forgetless.data.model import Language
 from forgetless.data.question import Question
+from forgetless.data.templates import OPTION_NAMES
 
 Batch = dict[str, Tensor]
 
@@ -32,7 +33,7 @@ class Batches:
 
     def __init__(self, questions: Sequence[Question], language: Language, template: str | None, size: int, seed: int | None = None) -> None:
         tokenizer, room = language.tokenizer, language.room
-        ends = template != "letter"  # the paper's loss is on the letter alone
+        ends = template not in OPTION_NAMES  # the paper's loss is on the letter alone
         self.examples = [encode(q, target(q, template), tokenizer, template, room=room, end=ends) for q in questions]
         self.size, self.seed, self.epoch, self.skip = size, seed, 0, 0
         self._pad, self._device = pad_id(tokenizer), language.model.device
