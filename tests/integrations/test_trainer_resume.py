@@ -6,7 +6,7 @@ import pytest
 from transformers import TrainerCallback
 
 import forgetless as fl
-from architectures import data, llama, trainer_of
+from architectures import data, llama, old, trainer_of
 from trainers import apart, make_trainer, rows, weights
 
 METHODS = {
@@ -71,14 +71,14 @@ def test_every_method_resumes_its_second_task_to_the_bit_in_a_new_process(name, 
     options = {"generative-replay": {"count": 4, "length": 4}, "cpl": {"refresh": 3}}.get(name, {})
     changes = {"train_sampling_strategy": "random", "drop": 0.3}
     method = fl.METHODS[name](**options)
-    first = fl.protect(trainer_of(llama, tmp_path, max_steps=2, **changes), method, data(llama, 6, 100), last=False)
+    first = fl.protect(trainer_of(llama, tmp_path, max_steps=2, **changes), method, old(llama), last=False)
     first.train()
     fl.save_state(tmp_path / "method", method.state_dict())
     model = copy.deepcopy(first.model)
 
     def second(out, method, model, **more):
         trainer = trainer_of(llama, out, model=model, rows=data(llama, 16, 1), **changes, **more)
-        return fl.protect(trainer, method, data(llama, 6, 100), index=1)
+        return fl.protect(trainer, method, old(llama), index=1)
 
     whole = second(tmp_path / "whole", method, first.model, save_strategy="steps", save_steps=3)
     whole.train()
