@@ -53,7 +53,7 @@ def test_equals_the_papers_equation_with_the_batches_it_draws():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
-def test_by_hand_a_step_against_the_old_data_loses_that_part():
+def test_pinned_a_step_against_the_old_data_loses_that_part():
     """loss = w·b for a batch b: the gradient is b. (1, -2) against (0, 1) leaves (1, 0)."""
     model = torch.nn.Linear(2, 1, bias=False)
     loss = lambda m, b: (m.weight * b).sum()  # noqa: E731

@@ -70,6 +70,31 @@ def test_equals_the_papers_algorithm_over_four_tasks(margin):
     assert sum(report.get("projected", False) for report in reports) >= 6, "there was something to do"
 
 
+@pytest.mark.parametrize(
+    ("stored", "margin", "left"),
+    [
+        ([(0.0, 1.0)], 0.0, (1.0, 0.0)),  # the part against it is gone
+        ([(0.0, 1.0)], 3.0, (1.0, 1.0)),  # (1, -2) + 3·(0, 1): Eq. 11 with a margin above the 2 that are needed
+        ([(-1.0, 1.0)], 0.0, (-0.5, -0.5)),  # (1, -2) + 3/2·(-1, 1)
+        ([(-1.0, 1.0), (2.0, 1.0)], 0.0, (0.0, 0.0)),  # (-1/2, -1/2) would be against the second one
+        ([(1.0, 0.0), (0.0, -1.0)], 0.0, (1.0, -2.0)),  # against neither
+    ],
+)
+def test_pinned_what_is_left_of_the_step_1_minus_2(stored, margin, left):
+    """loss = w·b for a batch b: the gradient is b."""
+    model, method = torch.nn.Linear(2, 1, bias=False).double(), GEM(margin=margin)
+    loss = lambda m, b: (m.weight * b).sum() / len(b)  # noqa: E731
+    for index, batch in enumerate([*stored, (1.0, -2.0)]):
+        batch = torch.tensor([batch], dtype=F64)
+        before = model.weight.detach().clone()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        with attach(method, model, optimizer, Task(f"{index}", [batch], index=index, last=index == len(stored)), loss):
+            loss(model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    torch.testing.assert_close(before - model.weight.detach(), torch.tensor([left], dtype=F64), rtol=0, atol=1e-9)
+
+
 def test_after_projection_no_stored_task_is_stepped_against():
     method, model, stream = GEM(), net(), tasks(3, torch.float32)
     for task in stream[:2]:

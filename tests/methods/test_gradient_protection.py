@@ -77,7 +77,7 @@ def scaled(method, values):
     return found
 
 
-def test_by_hand_the_variance_of_3_and_5_is_2_and_its_sigmoid_0_8808():
+def test_pinned_the_variance_of_3_and_5_is_2_and_its_sigmoid_0_8808():
     assert scaled(GradientProtection(), [3.0, 5.0]) == pytest.approx([3.0, 5.0 * 0.11920292202211755])
     assert scaled(GradientProtection(threshold=0.9), [3.0, 5.0]) == pytest.approx([3.0, 5.0])
     assert scaled(GradientProtection(history=2), [9.0, 3.0, 5.0])[2] == pytest.approx(5.0 * 0.11920292202211755), "9 is forgotten"

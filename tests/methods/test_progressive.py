@@ -29,6 +29,71 @@ def train(method, model, task, which=range(12)):
     return session
 
 
+def second_column(adapter, model):
+    """Copies of what trains in the second column, in the order of its parameters, and Eq. 1 or 2 over them."""
+    old = [weight.detach() for weight in model.columns[0].parameters()]
+    own = [weight.detach().clone().requires_grad_() for weight in [*model.columns[1].parameters(), *model.laterals[1].parameters()]]
+
+    def answer(x):
+        first, start, second, bias, *lateral = own
+        hidden, earlier = torch.tanh(x @ first.T + start), torch.tanh(x @ old[0].T + old[1])
+        if adapter == "linear":
+            joined = earlier @ lateral[0].T
+        else:
+            scale, reduce, shift, out = lateral
+            joined = torch.relu(scale * earlier @ reduce.T + shift) @ out.T
+        return hidden @ second.T + bias + joined
+
+    return own, answer
+
+
+@pytest.mark.parametrize("adapter", ["mlp", "linear"])
+def test_the_second_task_equals_plain_autograd_on_the_papers_equations(adapter):
+    method, model = Progressive(adapter=adapter), net(dtype=torch.float64)
+    model = method.prepare(model, Task("first", []))
+    task = Task("second", batches(6, 3, torch.float64), index=1)
+    model = method.prepare(model, task)
+    own, answer = second_column(adapter, model)
+    start = [weight.detach().clone() for weight in own]
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    with attach(method, model, optimizer, task, loss_fn):
+        for x, y in task.train:
+            loss_fn(model, (x, y)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            parts = torch.autograd.grad(nn.functional.cross_entropy(answer(x), y), own)
+            with torch.no_grad():
+                for weight, part in zip(own, parts, strict=True):
+                    weight -= 0.1 * part
+    trained = [*model.columns[1].parameters(), *model.laterals[1].parameters()]
+    for now, expected, was in zip(trained, own, start, strict=True):
+        torch.testing.assert_close(now, expected, rtol=0, atol=1e-12)
+        assert not torch.equal(now, was)
+
+
+def test_pinned_a_step_of_two_columns_of_single_units():
+    """x = 1: the first column has h = 2, the second 5; 7·5 + 13·2 = 61. With the answer as the loss its gradients are 7, 5 and h = 2."""
+    method = Progressive(adapter="linear")
+    first = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False)).double()
+    task = Task("second", [torch.ones(1, 1, dtype=torch.float64)], index=1)
+    model = method.prepare(method.prepare(first, Task("first", [])), task)
+    weights = list(model.parameters())
+    with torch.no_grad():
+        for weight, value in zip(weights, [2, 3, 5, 7, 13], strict=True):
+            weight.fill_(value)
+    optimizer = torch.optim.SGD([weight for weight in weights if weight.requires_grad], lr=0.1)
+    with attach(method, model, optimizer, task, lambda model, x: model(x).sum()) as session:
+        (batch,) = task.train
+        loss = model(batch).sum()
+        assert loss.item() == 61.0
+        session.total(loss, batch).backward()
+        optimizer.step()
+    assert [weight.item() for weight in weights] == pytest.approx([2, 3, 4.3, 6.5, 12.8], abs=1e-12)
+    assert model(batch).item() == pytest.approx(6.5 * 4.3 + 12.8 * 2)
+    model.active = 0
+    assert model(batch).item() == 6.0
+
+
 @pytest.mark.parametrize("adapter", ["mlp", "linear"])
 def test_after_five_tasks_every_task_is_answered_as_right_after_it(adapter):
     rows = through(Progressive(adapter=adapter), make_model(10))
