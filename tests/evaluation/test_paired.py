@@ -104,3 +104,11 @@ def test_many_items_take_little_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6
+
+
+@pytest.mark.parametrize(("learned", "forgotten"), [(0, 5), (3, 3), (2, 9), (40, 22)])
+def test_mcnemar_is_that_of_statsmodels(learned: int, forgotten: int) -> None:
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    expected = mcnemar([[30, forgotten], [learned, 8]], exact=True).pvalue
+    assert compare(*verdicts(30, learned, forgotten, 8)).p_value == pytest.approx(float(expected))
