@@ -16,6 +16,22 @@ def test_the_lower_bound_may_be_shut_out():
         options.number("m.xi", 0, above=True)
 
 
+def test_the_upper_bound_may_be_shut_out():
+    assert options.number("m.decay", 0, below=1.0) == 0.0 and options.number("m.decay", 0.999, below=1.0) == 0.999
+    for value in (1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"m\.decay: .* is not allowed\. Give a number from 0 up, and below 1$"):
+            options.number("m.decay", value, below=1.0)
+    with pytest.raises(InputError, match=r"Give a number above 0, and below 1$"):
+        options.number("m.decay", 0, above=True, below=1.0)
+
+
+def test_whole_numbers_may_have_a_largest():
+    assert options.whole("--seed", 7, 0, 7) == 7
+    for value in (8, -1, 7.0):
+        with pytest.raises(InputError, match=r"--seed: .* is not allowed\. Give a whole number from 0 to 7$"):
+            options.whole("--seed", value, 0, 7)
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "3"])
 def test_what_counts_nothing_is_refused(value):
     assert options.count("m.examples", None) is None and options.count("m.examples", 1) == 1

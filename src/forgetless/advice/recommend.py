@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from forgetless.advice.options import CHOICES, Choice
-from forgetless.errors import InputError
+from forgetless.core import options
 
 OldData = Literal["yes", "no"]
 KINDS = ("language", "classifier", "sequential")
@@ -40,11 +39,11 @@ class Situation:
     loss: float
 
     def __post_init__(self) -> None:
-        _require(self.kind in KINDS, "kind", self.kind, f"one of {', '.join(KINDS)}")
-        _require(math.isfinite(self.headroom) and self.headroom >= 0, "headroom-gb", self.headroom, "zero or a positive number")
-        _require(self.tasks >= 1, "tasks", self.tasks, "a whole number of at least 1")
-        _require(math.isfinite(self.parameters) and self.parameters >= 1, "parameters", self.parameters, "a number such as 135e6")
-        _require(math.isfinite(self.loss) and 0 <= self.loss <= 1, "acceptable-loss", self.loss, "a share from 0 to 1")
+        options.choice("--kind", self.kind, KINDS)
+        options.number("--headroom-gb", self.headroom)
+        options.whole("--tasks", self.tasks)
+        options.number("--parameters", self.parameters, above=True)
+        options.number("--acceptable-loss", self.loss, high=1.0)
 
 
 def recommend(situation: Situation, model: str = "MODEL") -> dict[str, Any]:
@@ -127,8 +126,3 @@ def _reasons(choice: Choice, situation: Situation) -> list[str]:
     elif situation.loss < 0.01:
         found.append("less than 1% may be lost: check it on held-out items with `forgetless eval`")
     return found
-
-
-def _require(good: bool, option: str, value: object, expected: str) -> None:
-    if not good:
-        raise InputError(f"{value!r} is not allowed", where=f"--{option}", mend=f"Give {expected}")

@@ -1,4 +1,4 @@
-"""Checks of the options that a method is made with: each gives the value back, or refuses it by name."""
+"""Checks of options: each gives the value back, or refuses it by name."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from forgetless.errors import InputError
 T = TypeVar("T")
 
 
-def number(where: str, value: float, *, above: bool = False, high: float | None = None) -> float:
+def number(where: str, value: float, *, above: bool = False, high: float | None = None, below: float | None = None) -> float:
     """A finite number from 0 up.
 
     Args:
-        where: the option, as ``method.option``.
+        where: the option, as ``method.option`` or ``--option``.
         value: what was given.
         above: 0 itself is not allowed.
         high: the largest allowed.
+        below: what it must be smaller than.
 
     Raises:
         InputError: it is something else.
     """
     real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if real and (value > 0 or (value == 0 and not above)) and (high is None or value <= high):
+    inside = real and (value > 0 or (value == 0 and not above)) and (high is None or value <= high) and (below is None or value < below)
+    if inside:
         return float(value)
     least = "above 0" if above else "from 0 up"
-    raise _refused(where, value, f"a number {least}" if high is None else f"a number {least} to {high:g}")
+    most = "" if high is None else f" to {high:g}"
+    raise refused(where, value, f"a number {least}{most}" if below is None else f"a number {least}, and below {below:g}")
 
 
-def whole(where: str, value: int, least: int = 1) -> int:
-    """A whole number of at least ``least``, likewise."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+def whole(where: str, value: int, least: int = 1, most: int | None = None) -> int:
+    """A whole number of at least ``least``, and at most ``most`` where that is given, likewise."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most):
         return value
-    raise _refused(where, value, f"a whole number of at least {least}")
+    raise refused(where, value, f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}")
 
 
 def count(where: str, value: int | None) -> int | None:
@@ -51,8 +54,9 @@ def choice(where: str, value: T, allowed: Sequence[T]) -> T:
     """One of ``allowed``, likewise."""
     if isinstance(value, str) and value in allowed:
         return value
-    raise _refused(where, value, " or ".join(repr(one) for one in allowed))
+    raise refused(where, value, " or ".join(repr(one) for one in allowed))
 
 
-def _refused(where: str, value: object, expected: str) -> InputError:
+def refused(where: str, value: object, expected: str) -> InputError:
+    """The error that says what to give in place of a value, for checks of a method's own."""
     return InputError(f"{value!r} is not allowed", where=where, mend=f"Give {expected}")

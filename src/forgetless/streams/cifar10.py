@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from forgetless.core.options import whole
 from forgetless.data.model import cache_folder
 from forgetless.errors import InputError
 from forgetless.files import replacing
 from forgetless.progress import bar
-from forgetless.streams.partition import MLP, divide, package, whole
+from forgetless.streams.partition import MLP, divide, package
 from forgetless.streams.pictures import Picture, read_pictures
 from forgetless.streams.stream import ClassStream
 
@@ -48,8 +49,8 @@ def split_cifar10(
     Raises:
         InputError: for an option that makes no sense, for images that cannot be read, or if a package is missing.
     """
-    whole(width, "width", 1)
-    whole(resolution, "resolution", 32, 512)
+    whole("width", width)
+    whole("resolution", resolution, 32, 512)
     if images is None:
         raise InputError(
             "no images were given",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from forgetless.streams.partition import MLP, divide, package, whole
+from forgetless.core.options import whole
+from forgetless.streams.partition import MLP, divide, package
 from forgetless.streams.stream import ClassStream
 
 SOURCE = "scikit-learn's digits, 1,797 images of 8 × 8 pixels (UCI Optical Recognition of Handwritten Digits, CC BY 4.0)"
@@ -25,7 +26,7 @@ def split_digits(
     Raises:
         InputError: for an option that makes no sense, or if scikit-learn is missing.
     """
-    network = MLP(64, whole(width, "width", 1))
+    network = MLP(64, whole("width", width))
     found = package("sklearn.datasets", "split-digits").load_digits()
     x = torch.tensor(found.images, dtype=torch.float32).div_(16)
     x = x.flatten(1) if flat else x.unsqueeze(1)

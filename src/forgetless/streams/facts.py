@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from forgetless.core.options import whole
 from forgetless.data.question import Question
-from forgetless.streams.partition import whole
 from forgetless.streams.stream import LanguageStream, LanguageTask
 
 SOURCE = "invented facts written for forgetless (Apache-2.0)"
@@ -83,9 +83,9 @@ def facts(*, items: int = MOST, seed: int | None = None) -> LanguageStream:
     Raises:
         InputError: for an option that makes no sense.
     """
-    whole(items, "items", 1, MOST)
+    whole("items", items, 1, MOST)
     if seed is not None:
-        whole(seed, "seed", 0)
+        whole("seed", seed, 0)
     return LanguageStream("facts", tuple(_task(subject, items, seed) for subject in _SUBJECTS), SOURCE)
 
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from forgetless.core.options import whole
 from forgetless.data.identity import has_auto_id
 from forgetless.data.question import Question
 from forgetless.data.reading import read_questions
 from forgetless.data.rows import content_key
 from forgetless.errors import InputError
 from forgetless.streams.builders import QUESTION_FILES
-from forgetless.streams.partition import whole
 from forgetless.streams.stream import LanguageStream, LanguageTask
 
 HELDOUT = "-heldout"
@@ -35,7 +35,7 @@ def from_files(files: Sequence[str | Path], *, limit: int | None = None) -> Lang
     if isinstance(files, str | Path):
         files = [files]
     if limit is not None:
-        whole(limit, "limit", 1)
+        whole("limit", limit)
     pairs = [_pair(str(file)) for file in files]
     tests = {test for _, test in pairs if test is not None}
     pairs = [pair for pair in pairs if pair[0] not in tests]

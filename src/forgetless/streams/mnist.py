@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from forgetless.core.options import whole
 from forgetless.streams.mnist_images import load_mnist
-from forgetless.streams.partition import MLP, Labelled, divide, whole
+from forgetless.streams.partition import MLP, Labelled, divide
 from forgetless.streams.stream import ClassStream, ClassTask
 
 TEST_SHARE = 0.2
@@ -35,7 +36,7 @@ def split_mnist(
     Raises:
         InputError: for an option that makes no sense, or if there are no images.
     """
-    network = MLP(784, whole(width, "width", 1))
+    network = MLP(784, whole("width", width))
     images, source = _images("split-mnist", data, download, limit, seed)
     return ClassStream("split-mnist", images.tasks(classes_per_task), network, source)
 
@@ -62,8 +63,8 @@ def permuted_mnist(
     Raises:
         InputError: for an option that makes no sense, or if there are no images.
     """
-    whole(tasks, "tasks", 2, 100)
-    network = MLP(784, whole(width, "width", 1))
+    whole("tasks", tasks, 2, 100)
+    network = MLP(784, whole("width", width))
     images, source = _images("permuted-mnist", data, download, limit, seed)
     plain = images.task("pixels as they are", range(10))
     draw = torch.Generator().manual_seed(seed)

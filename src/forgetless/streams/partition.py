@@ -11,20 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from forgetless.core.options import whole
 from forgetless.errors import InputError
 from forgetless.streams.stream import ClassTask
-
-
-def whole(value: object, name: str, low: int, high: int | None = None) -> int:
-    """``value`` if it is a whole number within the bounds.
-
-    Raises:
-        InputError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        bounds = f"from {low} on" if high is None else f"from {low} to {high}"
-        raise InputError(f"must be a whole number {bounds}, not {value!r}", where=name)
-    return value
 
 
 def package(name: str, stream: str) -> Any:
@@ -79,7 +68,7 @@ class Labelled:
             InputError: the classes do not come out even, or there is only one task.
         """
         count = len(self.names)
-        if whole(per_task, "classes_per_task", 1) >= count or count % per_task:
+        if whole("classes_per_task", per_task) >= count or count % per_task:
             raise InputError(
                 f"{count} classes cannot be divided into tasks of {per_task}",
                 where="classes_per_task",
@@ -102,9 +91,9 @@ def divide(x: Tensor, y: Tensor, names: Sequence[str], *, test_share: float, see
     Raises:
         InputError: ``limit`` leaves a class without an image, or a class has fewer than two.
     """
-    whole(seed, "seed", 0, 2**63 - 1)
+    whole("seed", seed, 0, 2**63 - 1)
     if limit is not None:
-        whole(limit, "limit", len(names))
+        whole("limit", limit, len(names))
     draw = torch.Generator().manual_seed(seed)
     trained, tested = [], []
     for label, name in enumerate(names):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from forgetless.errors import InputError
+from forgetless.core import options
 from forgetless.streams.stream import SETTINGS
 from forgetless.train.settings import OPTIMIZERS
 
@@ -50,16 +49,13 @@ class StreamSettings:
     model: str = "smollm2-135m"
 
     def __post_init__(self) -> None:
-        _require(self.setting in SETTINGS, "setting", self.setting, f"one of {', '.join(SETTINGS)}")
-        _require(self.lr is None or (math.isfinite(self.lr) and self.lr > 0), "lr", self.lr, "a positive, finite learning rate")
+        options.choice("--setting", self.setting, SETTINGS)
+        if self.lr is not None:
+            options.number("--lr", self.lr, above=True)
         for name in ("seeds", "steps", "epochs", "memory"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
-        _require(self.batch_size is None or self.batch_size >= 1, "batch-size", self.batch_size, "a whole number of at least 1")
-        _require(self.optimizer is None or self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
-        share = self.until_learned
-        _require(share is None or 0 < share <= 1, "until-learned", share, "a share above 0 and up to 1")
-
-
-def _require(good: bool, option: str, value: object, expected: str) -> None:
-    if not good:
-        raise InputError(f"{value!r} is not allowed", where=f"--{option}", mend=f"Give {expected}")
+            options.whole(f"--{name}", getattr(self, name))
+        options.count("--batch-size", self.batch_size)
+        if self.optimizer is not None:
+            options.choice("--optimizer", self.optimizer, OPTIMIZERS)
+        if self.until_learned is not None:
+            options.number("--until-learned", self.until_learned, above=True, high=1.0)

