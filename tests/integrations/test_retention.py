@@ -1,15 +1,29 @@
 """The callback's counts are those of scoring before and after by hand; it stops at the budget."""
 
+import copy
 import json
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
 
 import forgetless as fl
 from forgetless.data.model import Language
 from forgetless.evaluation.drift import kl_drift
 from trainers import apart, make_trainer, rows, weights
+
+
+class Look(TrainerCallback):
+    """After each step, behind all others: the weights, the optimizer's moments, the method's state, the rate of the next step."""
+
+    def __init__(self, trainer):
+        self.trainer, self.seen = trainer, {}
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        method = self.trainer.forgetless.method.state_dict() if hasattr(self.trainer, "forgetless") else {}
+        inner = optimizer.optimizer
+        rate = inner.param_groups[0]["lr"]
+        self.seen[state.global_step] = copy.deepcopy((weights(self.trainer), inner.state_dict()["state"], method, rate))
 
 
 @pytest.fixture
@@ -74,14 +88,86 @@ def test_looking_changes_nothing_in_the_training(tiny, tmp_path, files):
 
 def test_a_resumed_training_counts_from_before_the_first_step(tiny, tmp_path, files):
     changes = {"save_strategy": "steps", "save_steps": 3}
-    whole, watch = watched(tiny, tmp_path / "out", files, options={"every": 2}, **changes)
+    whole, watch = watched(tiny, tmp_path / "out", files, options={"every": 2, "kl": True}, **changes)
     whole.train()
-    resumed, again = watched(tiny, tmp_path / "out", files, options={"every": 2}, **changes)
+    resumed, again = watched(tiny, tmp_path / "out", files, options={"every": 2, "kl": True}, **changes)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
-    assert again.history == watch.history[1:] and again.history[-1]["forgotten"] > 0
+    assert again.history == watch.history[1:] and again.history[-1]["kl_to_base"] > 0 and again.history[-1]["forgotten"] > 0
     (tmp_path / "out" / "checkpoint-3" / "forgetless_retention.jsonl").unlink()
     with pytest.raises(fl.InputError, match="no record of what was right before"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+
+
+def bad_at(*steps):
+    """A look that is not good at these steps; what is forgotten does not matter."""
+    return lambda look: look["step"] not in steps
+
+
+def rolled(tiny, out, files, beyond, bad, method=None, **changes):
+    options = {"every": 1, "beyond": beyond, "good": bad_at(*bad), "retries": 2}
+    trainer, watch = watched(tiny, out, files, options=options, **changes)
+    if method is not None:
+        fl.protect(trainer, method, rows(8, 1))
+    look = Look(trainer)
+    trainer.add_callback(look)
+    trainer.train()
+    return trainer, watch, look.seen
+
+
+def alike(one, other):
+    """Nested values, tensors bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(alike(a, b) for a, b in zip(one, other, strict=True))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_restore_ends_with_the_weights_of_the_last_good_look(tiny, tmp_path, files):
+    trainer, watch, seen = rolled(tiny, tmp_path, files, "restore", [4], fl.GEM() >> fl.CPL(refresh=2))
+    assert watch.stopped and watch.rollbacks == [(4, 3)] and trainer.state.global_step == 4
+    assert alike(weights(trainer), seen[3][0]) and not alike(seen[3][0], seen[2][0])
+    assert [line for line in trainer.state.log_history if line.get("forgetless/rolled_back_to") == 3.0]
+    stopped, watch, seen = rolled(tiny, tmp_path, files, "stop", [4])
+    assert watch.stopped and not watch.rollbacks and alike(weights(stopped), seen[4][0]) and not alike(seen[4][0], seen[3][0])
+
+
+def test_retry_goes_on_from_the_last_good_point_with_the_batches_that_follow_at_a_lower_rate(tiny, tmp_path, files):
+    method = fl.Replay() >> fl.SI(strength=10.0) >> fl.CPL(refresh=2)
+    trainer, watch, seen = rolled(tiny, tmp_path, files, "retry", [3, 4], method)
+    plain_rates = [0.02 * (6 - step) / 6 for step in range(1, 7)]  # linear, after each step
+    assert [seen[step][3] for step in range(1, 7)] == pytest.approx(
+        [rate * factor for rate, factor in zip(plain_rates, (1, 1, 0.5, 0.25, 0.25, 0.25), strict=True)]
+    )
+    assert watch.rollbacks == [(3, 2), (4, 2)] and not watch.stopped and trainer.state.global_step == 6
+    for step in (3, 4):  # weights, moments and the method's state are those after step 2
+        assert alike(seen[step][:3], seen[2][:3])
+    assert not alike(seen[5][0], seen[2][0]) and trainer.forgetless.constraint_violation == 0.0
+
+
+def test_retry_gives_up_after_so_many_times_and_leaves_the_good_weights(tiny, tmp_path, files):
+    trainer, watch, seen = rolled(tiny, tmp_path, files, "retry", [2, 3, 4, 5])
+    assert watch.rollbacks == [(2, 1), (3, 1), (4, 1)] and watch.stopped and trainer.state.global_step == 4
+    assert alike(weights(trainer), seen[1][0])
+
+
+def test_when_even_the_first_look_is_bad_it_goes_back_to_the_start(tiny, tmp_path, files):
+    trainer, watch, _ = rolled(tiny, tmp_path, files, "restore", [1], fl.EWC(strength=10.0))
+    assert watch.rollbacks == [(1, 0)] and apart(weights(trainer), weights(make_trainer(tiny, tmp_path))) == 0.0
+
+
+@pytest.mark.parametrize("checkpoint", [2, 3, 4])
+def test_a_training_that_went_back_resumes_to_the_bit_before_and_after_it(checkpoint, tiny, tmp_path, files):
+    def method():
+        return fl.Replay() >> fl.CPL(refresh=2)
+
+    saving, order = {"save_strategy": "steps", "save_steps": 1}, {"train_sampling_strategy": "random"}
+    whole, watch, _ = rolled(tiny, tmp_path, files, "retry", [3, 5], method(), **saving, **order)
+    options = {"every": 1, "beyond": "retry", "good": bad_at(3, 5), "retries": 2}
+    resumed, again = watched(tiny, tmp_path, files, options=options, **order)
+    fl.protect(resumed, method(), rows(8, 1)).train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{checkpoint}"))
+    assert watch.rollbacks == again.rollbacks == [(3, 2), (5, 4)]
+    assert apart(weights(whole), weights(resumed)) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -91,6 +177,11 @@ def test_a_resumed_training_counts_from_before_the_first_step(tiny, tmp_path, fi
         ({"budget": 1.5}, "RetentionCallback.budget"),
         ({"scorer": "perplexity"}, "no right from wrong"),
         ({"retain": []}, "it is empty"),
+        ({"beyond": "undo"}, "RetentionCallback.beyond"),
+        ({"beyond": "retry"}, "nothing says when to go back"),
+        ({"beyond": "retry", "budget": 0.1, "retries": 0}, "RetentionCallback.retries"),
+        ({"beyond": "retry", "budget": 0.1, "retry_factor": float("nan")}, "RetentionCallback.retry_factor"),
+        ({"budget": 0.1, "good": bool}, "takes the place of budget"),
     ],
 )
 def test_nonsense_is_refused(options, words, tiny, tmp_path, files):
