@@ -8,14 +8,55 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from forgetless.core import options
 from forgetless.core.context import Context, Tree
 from forgetless.core.gradients import borrowed_grads, quiet
+from forgetless.core.method import Method
 from forgetless.core.predictions import to
 from forgetless.core.sharding import reducing
 from forgetless.errors import InputError, ProtectionError
 from forgetless.ops.quadratic import wide
 
 Labels = Literal["model", "data"]
+
+
+class Consolidating(Method):
+    """A method that works out, at the end of every task but the last, how much each weight mattered to it, and holds weights by that.
+
+    Without an earlier task ``task.retain`` stands for one. What is drawn at random comes from a generator of its own, whose state is
+    ``draws``.
+
+    Args:
+        name: the method's, for messages.
+        examples: how many to look at; None takes all.
+        seed: of the generator.
+    """
+
+    def __init__(self, name: str, examples: int | None, seed: int) -> None:
+        self.examples = options.count(f"{name}.examples", examples)
+        self.generator = torch.Generator().manual_seed(options.seed(f"{name}.seed", seed))
+        self.anchor: Tree = {}
+
+    @property
+    def draws(self) -> Tensor:
+        """State of the generator."""
+        return self.generator.get_state()
+
+    @draws.setter
+    def draws(self, state: Tensor) -> None:
+        self.generator.set_state(state.cpu())
+
+    def begin_task(self, ctx: Context) -> None:
+        if ctx.task.retain is not None and not self.anchor:
+            self.consolidate(ctx, ctx.task.retain)
+
+    def end_task(self, ctx: Context) -> None:
+        if not ctx.task.last:
+            self.consolidate(ctx, ctx.task.train)
+
+    def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
+        """Take in the task that ``batches`` are of, at the current weights; fills ``anchor``."""
+        raise NotImplementedError
 
 
 def fisher(ctx: Context, batches: Iterable[Any], *, labels: Labels, examples: int | None, generator: torch.Generator) -> Tree:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from forgetless.core.context import Context
+from forgetless.core import options
+from forgetless.core.context import Context, Tree
 from forgetless.core.gradients import quiet
+from forgetless.core.method import Method
 from forgetless.core.predictions import to
 from forgetless.memory.distinct import quietly
 from forgetless.memory.reservoir import Reservoir
@@ -78,6 +80,39 @@ class DarkReservoir(Reservoir):
         predictions = ctx.task.predictions
         batch = self.store.batch(places, predictions, _device(ctx))
         return ctx.loss_fn(ctx.model, predictions.update_active(batch, new, ctx.task.earlier_heads))
+
+
+class DarkReplay(Method):
+    """A method that fills a `DarkReservoir` with all that it is trained on, and replays from it; what of that counts is `replayed`.
+
+    Args:
+        name: the method's, for messages.
+        capacity: examples held.
+        seed: of the reservoir.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("memory",)
+    keeps_examples: ClassVar[bool] = True
+    extra_memory: ClassVar[str] = "the stored examples and their logits"
+
+    def __init__(self, name: str, capacity: int, seed: int) -> None:
+        self.memory = DarkReservoir(capacity, options.seed(f"{name}.seed", seed), where=f"{name}.capacity")
+
+    def begin_task(self, ctx: Context) -> None:
+        self.memory.begin(ctx)
+
+    def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
+        self.memory.collect(ctx, batch, outputs)
+        ctx.report("memory_examples", len(self.memory))
+        return self.replayed(ctx, batch) if len(self.memory) else None
+
+    def replayed(self, ctx: Context, batch: Any) -> Tensor | None:
+        """The loss on drawn examples beside the new ``batch``, or None."""
+        raise NotImplementedError
+
+    def gradients(self, ctx: Context, grads: Tree) -> Tree:
+        self.memory.settle(ctx)
+        return grads
 
 
 def _device(ctx: Context) -> torch.device:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from forgetless.core import options
 from forgetless.core.context import Context, Share, Tree
 from forgetless.core.gradients import mean_gradient
 from forgetless.core.method import Method, State
-from forgetless.errors import InputError
 from forgetless.ops import packing, signs
 
 Refresh = int | Literal["epoch", "task", "streaming"]
@@ -77,19 +77,20 @@ class CPL(Method):
         retain_batches: int | None = None,
         decay: float = 0.9,
     ) -> None:
-        _check("level", level, level in ("update", "gradient"), "'update' or 'gradient'")
-        _check("mask", mask, mask in ("dynamic", "fixed"), "'dynamic' or 'fixed'")
+        self.level = options.choice("cpl.level", level, ("update", "gradient"))
+        self.mask = options.choice("cpl.mask", mask, ("dynamic", "fixed"))
+        self.confidence = options.number("cpl.confidence", confidence, below=1.0)
+        self.decay = options.number("cpl.decay", decay, above=True, below=1.0)
         steps = isinstance(refresh, int) and not isinstance(refresh, bool) and refresh >= 1
-        _check("refresh", refresh, steps or refresh in ("epoch", "task", "streaming"), "'epoch', 'task', 'streaming' or a number of steps")
-        _check("confidence", confidence, _number(confidence) and 0 <= confidence < 1, "a number from 0 up to, but not including, 1")
-        few = retain_batches is None or (isinstance(retain_batches, int) and not isinstance(retain_batches, bool) and retain_batches >= 1)
-        _check("retain_batches", retain_batches, few, "a whole number of at least 1")
-        _check("decay", decay, _number(decay) and 0 < decay < 1, "a number between 0 and 1")
-        _check("confidence", confidence, not (confidence and refresh == "streaming"), "0 with refresh='streaming'")
-        _check("refresh", refresh, mask == "dynamic" or refresh in ("epoch", "task"), "left out with mask='fixed', which never refreshes")
-        self.level, self.mask, self.confidence, self.decay = level, mask, float(confidence), float(decay)
+        if not steps and refresh not in ("epoch", "task", "streaming"):
+            raise options.refused("cpl.refresh", refresh, "'epoch', 'task', 'streaming' or a number of steps")
+        if mask == "fixed" and refresh not in ("epoch", "task"):
+            raise options.refused("cpl.refresh", refresh, "nothing with mask='fixed', which never refreshes")
+        if confidence and refresh == "streaming":
+            raise options.refused("cpl.confidence", confidence, "0 with refresh='streaming'")
         self.refresh: Refresh = "task" if mask == "fixed" else refresh
-        self.retain_batches = 1 if retain_batches is None and refresh == "streaming" else retain_batches
+        few = options.count("cpl.retain_batches", retain_batches)
+        self.retain_batches = 1 if few is None and refresh == "streaming" else few
         self.reference: Tree = {}
         self.mean: Tree = {}
         self.taken_epoch = self.taken_step = self.position = 0
@@ -253,12 +254,3 @@ class CPL(Method):
             shares[name] = Share(*self._held[name])
         if "" in self._held:
             ctx.report("conflicting_fraction", Share(*self._held[""]))
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check(option: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise InputError(f"{value!r} is not allowed", where=f"cpl.{option}", mend=f"Give {expected}")

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from forgetless.core import options
-from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
-from forgetless.memory.dark import DarkReservoir
+from forgetless.core.context import Context
+from forgetless.memory.dark import DarkReplay
 
 
-class DER(Method):
+class DER(DarkReplay):
     r"""Dark Experience Replay (Buzzega et al. 2020, arXiv 2004.07211, Eq. 5).
 
     A reservoir M holds examples of the whole past stream, each with the logits z that the model h gave it when it came by:
@@ -46,27 +45,15 @@ class DER(Method):
         200
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("memory",)
     summary: ClassVar[str] = "replays stored examples with the logits of their time; for streams without clear tasks, no labels needed"
-    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 2004.07211, Eq. 5"
-    extra_memory: ClassVar[str] = "the stored examples and their logits"
     extra_compute: ClassVar[str] = "a second forward and backward"
 
     def __init__(self, *, alpha: float = 0.5, capacity: int = 500, seed: int = 0) -> None:
+        super().__init__("der", capacity, seed)
         self.alpha = options.number("der.alpha", alpha)
-        self.memory = DarkReservoir(capacity, options.seed("der.seed", seed), where="der.capacity")
 
-    def begin_task(self, ctx: Context) -> None:
-        self.memory.begin(ctx)
-
-    def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
-        self.memory.collect(ctx, batch, outputs)
-        ctx.report("memory_examples", len(self.memory))
-        if not len(self.memory) or not self.alpha:
+    def replayed(self, ctx: Context, batch: Any) -> Tensor | None:
+        if not self.alpha:
             return None
         return self.alpha * self.memory.distance(ctx, self.memory.draw_own(ctx, batch, 1))
-
-    def gradients(self, ctx: Context, grads: Tree) -> Tree:
-        self.memory.settle(ctx)
-        return grads

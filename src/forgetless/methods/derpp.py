@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from forgetless.core import options
-from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
-from forgetless.memory.dark import DarkReservoir
+from forgetless.core.context import Context
+from forgetless.memory.dark import DarkReplay
 
 
-class DERpp(Method):
+class DERpp(DarkReplay):
     r"""Dark Experience Replay++ (Buzzega et al. 2020, arXiv 2004.07211, Eq. 6).
 
     A reservoir M holds examples of the whole past stream with their labels y, and the logits z that the model h gave them
@@ -48,26 +47,16 @@ class DERpp(Method):
         200
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("memory",)
     summary: ClassVar[str] = "replays stored examples with their labels and the logits of their time; strong where old data may be kept"
-    keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 2004.07211, Eq. 6"
-    extra_memory: ClassVar[str] = "the stored examples and their logits"
     extra_compute: ClassVar[str] = "forward and backward on two more batches"
 
     def __init__(self, *, alpha: float = 0.5, beta: float = 0.5, capacity: int = 500, seed: int = 0) -> None:
+        super().__init__("derpp", capacity, seed)
         self.alpha = options.number("derpp.alpha", alpha)
         self.beta = options.number("derpp.beta", beta)
-        self.memory = DarkReservoir(capacity, options.seed("derpp.seed", seed), where="derpp.capacity")
 
-    def begin_task(self, ctx: Context) -> None:
-        self.memory.begin(ctx)
-
-    def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
-        self.memory.collect(ctx, batch, outputs)
-        ctx.report("memory_examples", len(self.memory))
-        if not len(self.memory):
-            return None
+    def replayed(self, ctx: Context, batch: Any) -> Tensor | None:
         places = self.memory.draw_own(ctx, batch, 2)  # in turn for either, whatever the size of a micro-batch
         total: Tensor | None = None
         if self.alpha:
@@ -76,7 +65,3 @@ class DERpp(Method):
             labelled = self.beta * self.memory.labelled_loss(ctx, places[1::2], batch)
             total = labelled if total is None else total + labelled
         return total
-
-    def gradients(self, ctx: Context, grads: Tree) -> Tree:
-        self.memory.settle(ctx)
-        return grads

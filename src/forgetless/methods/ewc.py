@@ -10,11 +10,10 @@ from torch import Tensor
 
 from forgetless.core import importance, options
 from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
 from forgetless.ops import quadratic
 
 
-class EWC(Method):
+class EWC(importance.Consolidating):
     r"""Elastic Weight Consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796, Eq. 3), a penalty for each earlier task.
 
     .. math:: \tilde L(\theta) = L(\theta) + \frac{\text{strength}}{2} \sum_{k} \sum_i F^k_i (\theta_i - \theta^{*k}_i)^2,
@@ -60,36 +59,17 @@ class EWC(Method):
     extra_compute: ClassVar[str] = "element-wise; once a task a forward and backward pass for each of `examples` examples"
 
     def __init__(self, *, strength: float = 10.0, labels: importance.Labels = "model", examples: int | None = 200, seed: int = 0) -> None:
+        super().__init__("ewc", examples, seed)
         self.strength = options.number("ewc.strength", strength)
         self.labels = options.choice("ewc.labels", labels, ("model", "data"))
-        self.examples = options.count("ewc.examples", examples)
-        self.generator = torch.Generator().manual_seed(options.seed("ewc.seed", seed))
         self.fisher: Tree = {}
-        self.anchor: Tree = {}
         self.constant = 0.0
-
-    @property
-    def draws(self) -> Tensor:
-        """State of the generator."""
-        return self.generator.get_state()
-
-    @draws.setter
-    def draws(self, state: Tensor) -> None:
-        self.generator.set_state(state.cpu())
-
-    def begin_task(self, ctx: Context) -> None:
-        if ctx.task.retain is not None and not self.fisher:
-            self.consolidate(ctx, ctx.task.retain)
 
     def penalty(self, ctx: Context) -> Tensor | None:
         if not self.strength:
             return None
         found = quadratic.penalty(ctx.parameters, self.anchor, self.fisher, self.strength / 2)
         return None if found is None else found + self.strength / 2 * self.constant
-
-    def end_task(self, ctx: Context) -> None:
-        if not ctx.task.last:
-            self.consolidate(ctx, ctx.task.train)
 
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add a penalty for the task that ``batches`` are of, at the current weights."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from forgetless.core import importance, options
 from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
 from forgetless.ops import quadratic
 
 
-class MAS(Method):
+class MAS(importance.Consolidating):
     r"""Memory Aware Synapses (Aljundi et al. 2018, arXiv 1711.09601, Eq. 2-4): importance is the outputs' sensitivity.
 
     .. math:: \tilde L(\theta) = L(\theta) + \text{strength} \sum_i \Omega_i (\theta_i - \theta^*_i)^2,
@@ -50,33 +48,14 @@ class MAS(Method):
     extra_compute: ClassVar[str] = "element-wise; once a task a forward and backward pass for each of `examples` examples"
 
     def __init__(self, *, strength: float = 1.0, examples: int | None = 200, seed: int = 0) -> None:
+        super().__init__("mas", examples, seed)
         self.strength = options.number("mas.strength", strength)
-        self.examples = options.count("mas.examples", examples)
-        self.generator = torch.Generator().manual_seed(options.seed("mas.seed", seed))
         self.importance: Tree = {}
-        self.anchor: Tree = {}
-
-    @property
-    def draws(self) -> Tensor:
-        """State of the generator."""
-        return self.generator.get_state()
-
-    @draws.setter
-    def draws(self, state: Tensor) -> None:
-        self.generator.set_state(state.cpu())
-
-    def begin_task(self, ctx: Context) -> None:
-        if ctx.task.retain is not None and not self.importance:
-            self.consolidate(ctx, ctx.task.retain)
 
     def penalty(self, ctx: Context) -> Tensor | None:
         if not self.strength:
             return None
         return quadratic.penalty(ctx.parameters, self.anchor, self.importance, self.strength)
-
-    def end_task(self, ctx: Context) -> None:
-        if not ctx.task.last:
-            self.consolidate(ctx, ctx.task.train)
 
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add the importances on ``batches``, and hold the current weights."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from forgetless.core import importance, options
 from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
 from forgetless.ops import quadratic
 
 
-class OnlineEWC(Method):
+class OnlineEWC(importance.Consolidating):
     r"""Online EWC (Schwarz et al. 2018, arXiv 1805.06370, section 3.2): one penalty at the latest weights, with a decaying Fisher.
 
     .. math:: \tilde L(\theta) = L(\theta) + \frac{\text{strength}}{2} \sum_i \tilde F_i (\theta_i - \theta^*_i)^2,
@@ -63,35 +61,16 @@ class OnlineEWC(Method):
         examples: int | None = 200,
         seed: int = 0,
     ) -> None:
+        super().__init__("online-ewc", examples, seed)
         self.strength = options.number("online-ewc.strength", strength)
         self.gamma = options.number("online-ewc.gamma", gamma, high=1.0)
         self.labels = options.choice("online-ewc.labels", labels, ("model", "data"))
-        self.examples = options.count("online-ewc.examples", examples)
-        self.generator = torch.Generator().manual_seed(options.seed("online-ewc.seed", seed))
         self.fisher: Tree = {}
-        self.anchor: Tree = {}
-
-    @property
-    def draws(self) -> Tensor:
-        """State of the generator."""
-        return self.generator.get_state()
-
-    @draws.setter
-    def draws(self, state: Tensor) -> None:
-        self.generator.set_state(state.cpu())
-
-    def begin_task(self, ctx: Context) -> None:
-        if ctx.task.retain is not None and not self.fisher:
-            self.consolidate(ctx, ctx.task.retain)
 
     def penalty(self, ctx: Context) -> Tensor | None:
         if not self.strength:
             return None
         return quadratic.penalty(ctx.parameters, self.anchor, self.fisher, self.strength / 2)
-
-    def end_task(self, ctx: Context) -> None:
-        if not ctx.task.last:
-            self.consolidate(ctx, ctx.task.train)
 
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Let the running Fisher take in the task that ``batches`` are of, at the current weights."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
+from forgetless.core import options
 from forgetless.core.context import Context, Tree
 from forgetless.core.method import Method
 from forgetless.core.sharding import full, local, reshard
@@ -63,9 +64,8 @@ class PackNet(Method):
     extra_compute: ClassVar[str] = "a filter over the step; once a task a selection by magnitude"
 
     def __init__(self, *, prune: float = 0.5, retrain: float = 0.33) -> None:
-        _check("prune", prune, _number(prune) and 0 < prune < 1, "a number between 0 and 1")
-        _check("retrain", retrain, _number(retrain) and 0 <= retrain < 1, "a number from 0 up to, but not including, 1")
-        self.prune, self.retrain = float(prune), float(retrain)
+        self.prune = options.number("packnet.prune", prune, above=True, below=1.0)
+        self.retrain = options.number("packnet.retrain", retrain, below=1.0)
         self.owners: Tree = {}  # for each managed weight the place of its task in `tasks`, from 1; 0: free
         self.tasks: list[int] = []  # their indices, in the order in which they were trained
         self.pruned = False  # whether the task in training has chosen the weights that it keeps
@@ -163,12 +163,3 @@ class PackNet(Method):
             return None
         start = ctx.offsets.get(name, 0)
         return self.owners[name].flatten()[start : start + piece.numel()].view(piece.shape).to(piece.device)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check(option: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise InputError(f"{value!r} is not allowed", where=f"packnet.{option}", mend=f"Give {expected}")

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from forgetless.core import options
 from forgetless.core.context import Context
 from forgetless.core.method import Method
 from forgetless.core.task import Task
@@ -60,11 +61,8 @@ class Progressive(Method):
     scope: ClassVar[str] = "linear and conv layers: a feed-forward nn.Sequential"
 
     def __init__(self, *, adapter: Adapter = "mlp", seed: int = 0) -> None:
-        if adapter not in ("mlp", "linear"):
-            raise InputError(f"{adapter!r} is not allowed", where="progressive.adapter", mend="Give 'mlp' or 'linear'")
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise InputError(f"{seed!r} is not allowed", where="progressive.seed", mend="Give a whole number of at least 0")
-        self.adapter, self.seed = adapter, seed
+        self.adapter = options.choice("progressive.adapter", adapter, ("mlp", "linear"))
+        self.seed = options.seed("progressive.seed", seed)
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
         """Wrap the model into its first column, or add a column for a task that has none. Returns the model to train."""

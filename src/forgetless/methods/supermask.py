@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from forgetless.core import options
 from forgetless.core.context import Context, Tree
 from forgetless.core.method import Method
 from forgetless.core.task import Task
@@ -70,12 +71,11 @@ class Supermask(Method):
         start: Literal["fresh", "last"] = "fresh",
         seed: int = 0,
     ) -> None:
-        _check("kind", kind, kind in ("threshold", "topk"), "'threshold' or 'topk'")
-        _check("share", share, _number(share) and 0 < share < 1, "a number between 0 and 1")
-        _check("threshold", threshold, _number(threshold) and 0 <= threshold < 0.01, "a number from 0 up to, but not including, 0.01")
-        _check("start", start, start in ("fresh", "last"), "'fresh' or 'last'")
-        _check("seed", seed, isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0, "a whole number of at least 0")
-        self.kind, self.share, self.threshold, self.start, self.seed = kind, float(share), float(threshold), start, seed
+        self.kind = options.choice("supermask.kind", kind, ("threshold", "topk"))
+        self.share = options.number("supermask.share", share, above=True, below=1.0)
+        self.threshold = options.number("supermask.threshold", threshold, below=0.01)
+        self.start = options.choice("supermask.start", start, ("fresh", "last"))
+        self.seed = options.seed("supermask.seed", seed)
         self.masks: dict[str, Tree] = {}  # by the index of a finished task: the packed mask of every layer
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
@@ -107,12 +107,3 @@ class Supermask(Method):
     def export(self, model: nn.Module) -> nn.Module:
         """The same model with plain layers, which hold the weights as the masks in use show them (activate a task first). In place."""
         return bake(model)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check(option: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise InputError(f"{value!r} is not allowed", where=f"supermask.{option}", mend=f"Give {expected}")
