@@ -11,7 +11,7 @@ from trainers import apart, make_trainer, rows, weights
 
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
-    [("is_deepspeed_enabled", True, "DeepSpeed .* FSDP2"), ("is_fsdp_enabled", True, "FSDP replaces the parameters")],
+    [("is_deepspeed_enabled", True, "DeepSpeed .* FSDP2"), ("is_fsdp_enabled", True, "FSDP1 .* FSDP2")],
 )
 def test_sharded_training_is_refused_at_once(attribute, value, words, tiny, tmp_path):
     trainer = make_trainer(tiny, tmp_path)

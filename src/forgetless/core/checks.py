@@ -10,7 +10,6 @@ from torch.optim import LBFGS, Optimizer
 
 from forgetless.core.method import Chain, Method
 from forgetless.core.sharding import local, reshard
-from forgetless.core.world import World
 from forgetless.errors import InputError, ProtectionError
 
 SCALED = 1024.0
@@ -51,15 +50,15 @@ def trainable(model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]
     return parameters
 
 
-def check_method(method: Method, world: World) -> None:
+def check_method(method: Method, *, processes: int, sharded: bool) -> None:
     """Raise `InputError` where the method, or a part of a chain, cannot work in these processes."""
     for part in method.methods if isinstance(method, Chain) else (method,):
         name = type(part).__name__
-        if world.size > 1 and part.needs_one_process:
+        if processes > 1 and part.needs_one_process:
             raise InputError(
                 f"{name} cannot work in several processes: {part.needs_one_process}", where="method", mend="Train in one process"
             )
-        if world.shards and part.needs_whole_weights:
+        if sharded and part.needs_whole_weights:
             raise InputError(
                 f"{name} cannot work on sharded weights: {part.needs_whole_weights}",
                 where="method",

@@ -53,7 +53,7 @@ class Session:
         world = world_of(model, group)
         inner = unwrapped(model)
         parameters = trainable(inner, optimizer)
-        check_method(method, world)
+        check_method(method, processes=world.size, sharded=bool(world.shards))
         if "step" in vars(optimizer) and getattr(optimizer.step, "__forgetless__", False):
             raise InputError("it already has a session", where="optimizer", mend="Close the other session first")
         self.method, self.chunk_bytes = method, chunk_bytes

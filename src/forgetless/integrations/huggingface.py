@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from forgetless.core.checks import check_method
 from forgetless.core.method import Method, overrides
 from forgetless.core.options import count
 from forgetless.core.predictions import Predictions
@@ -32,10 +33,10 @@ def protect(
     """Protect a trainer: its ``train()`` then runs under ``method``. Returns the same trainer.
 
     Args:
-        trainer: a transformers ``Trainer`` or ``Seq2SeqTrainer``, or TRL's ``SFTTrainer``, ``DPOTrainer`` or ``GRPOTrainer``, in one
-            process on at most one device, that has not trained yet.
+        trainer: a transformers ``Trainer`` or ``Seq2SeqTrainer``, or TRL's ``SFTTrainer``, ``DPOTrainer`` or ``GRPOTrainer`` (this one in
+            one process), that has not trained yet; in several processes with DDP or FSDP2, every process calls this alike.
         method: a method or a chain. Its ``prepare`` runs here; where it changes the model, ``trainer.model`` is what it returned.
-        retain: data that the model must stay good at: a dataset in the same form as the trainer's ``train_dataset``; for GRPOTrainer
+        retain: data that the model must stay good at, the whole of it in every process: a dataset in the same form as the trainer's ``train_dataset``; for GRPOTrainer
             texts (``prompt`` and ``completion``, ``messages``, or ``text``), which count by cross-entropy.
         name: names the task.
         index: its place in a stream of tasks, from 0; each task has a trainer of its own, all have the same method object.
@@ -48,7 +49,7 @@ def protect(
         InputError: the trainer, or how it would train, cannot be protected; the method lacks its retain set.
     """
     kind = _kind(trainer)
-    _refuse(trainer, method, last=last)
+    _refuse(trainer, method, kind, last=last)
     if method.needs_retain and retain is None:
         raise InputError(
             f"{type(method).__name__} needs a retain set", where="retain", mend="Give protect(trainer, method, retain=dataset)"
@@ -64,6 +65,7 @@ def protect(
         index=index,
         last=last,
         predictions=predictions or _predictions(inner, kind),
+        everywhere=True,
     )
     model = method.prepare(inner.model, task)
     if model is not inner.model:
@@ -94,7 +96,7 @@ def _kind(trainer: Any) -> str:
     return _TRL[found]
 
 
-def _refuse(trainer: Any, method: Method, *, last: bool) -> None:
+def _refuse(trainer: Any, method: Method, kind: str, *, last: bool) -> None:
     """What could not be protected, said before training rather than found out after."""
     args, accelerator = trainer.args, trainer.accelerator
     changes = overrides(method, "prepare")
@@ -103,10 +105,18 @@ def _refuse(trainer: Any, method: Method, *, last: bool) -> None:
         (
             trainer.is_deepspeed_enabled or str(accelerator.distributed_type).endswith("DEEPSPEED"),
             "DeepSpeed steps its own optimizer inside backward, out of reach",
-            "Use PyTorch's FSDP2 in place of DeepSpeed for models that need sharding (with forgetless.attach for now), or one device",
+            "Use PyTorch's FSDP2 in place of DeepSpeed for models that need sharding: fsdp_version: 2 in Accelerate's configuration",
         ),
-        (trainer.is_fsdp_enabled, "FSDP replaces the parameters, which is not supported here yet", "Train on one device"),
-        (accelerator.num_processes > 1, "training in several processes is not supported yet", "Train in one process"),
+        (
+            trainer.is_fsdp_enabled and getattr(getattr(accelerator.state, "fsdp_plugin", None), "fsdp_version", 1) != 2,
+            "FSDP1 flattens parameters, so none can be told from its neighbours",
+            "Use FSDP2: fsdp_version: 2 in Accelerate's configuration",
+        ),
+        (
+            accelerator.num_processes > 1 and kind == "grpo",
+            "GRPOTrainer in several processes is not supported: the rollouts of the others would be missing in the checkpoint",
+            "Train in one process",
+        ),
         (args.n_gpu > 1, "nn.DataParallel is not supported", "Set CUDA_VISIBLE_DEVICES to one device"),
         (bool(args.torch_compile), "torch_compile is not supported yet", "Leave it off"),
         (bool(args.auto_find_batch_size), "auto_find_batch_size starts a run again from its middle", "Set the batch size"),
@@ -130,6 +140,7 @@ def _refuse(trainer: Any, method: Method, *, last: bool) -> None:
     for wrong, what, mend in cases:
         if wrong:
             raise InputError(what, where="trainer", mend=mend)
+    check_method(method, processes=accelerator.num_processes, sharded=bool(trainer.is_fsdp_enabled))
     bypass = [name for name in ("compute_loss", "training_step", "train", "log") if name in vars(trainer)]
     if bypass:
         raise InputError(

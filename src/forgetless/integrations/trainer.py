@@ -80,9 +80,9 @@ class Protection:
         while hasattr(inner, "optimizer"):
             outer, inner = inner, inner.optimizer
         self.task = replace(self.task, steps=int(trainer.state.max_steps))
-        session = Session(self.method, trainer.model, inner, self.task, self.loss, chunk_bytes=self.chunk_bytes)
+        session = Session(self.method, trainer.model_wrapped, inner, self.task, self.loss, chunk_bytes=self.chunk_bytes)
         if self._state is not None:
-            self._check_weights(self._state["weights"])
+            self._check_weights(session, self._state["weights"])
             try:
                 session.load_state_dict(self._state["session"])
             except (ValueError, KeyError) as error:
@@ -122,28 +122,28 @@ class Protection:
             return
         if session.ctx.step != self._seen + 1:
             raise ProtectionError("the trainer took an optimizer step past the method; something has replaced optimizer.step")
-        own = dict(self.trainer.model.named_parameters())
-        lost = [name for name, parameter in session.ctx.parameters.items() if own.get(name) is not parameter]
-        if lost:
-            raise ProtectionError(f"{len(lost)} parameters, such as {lost[0]!r}, have been replaced since training began")
         self._seen = session.ctx.step
 
     def save(self) -> None:
-        """Write the state into the checkpoint that has just been made."""
-        trainer = self.trainer
+        """Write the state into the checkpoint that has just been made; every process takes part, the first one writes."""
+        trainer, session = self.trainer, self._running()
+        state = {"session": session.state_dict(), "weights": self._sums(session), "rollouts": pending(trainer)}
         if trainer.args.should_save:
             folder = Path(trainer._get_output_dir(trial=None)) / f"checkpoint-{trainer.state.global_step}"
-            state = {"session": self._running().state_dict(), "weights": self._sums(), "rollouts": pending(trainer)}
             save_state(folder / STATE_FILE, state)
 
-    def _sums(self) -> dict[str, tuple[float, float]]:
+    @staticmethod
+    def _sums(session: Session) -> dict[str, tuple[float, float]]:
         """The sum of each trainable parameter, and of its absolute values."""
-        own = {name: parameter.detach() for name, parameter in self.trainer.model.named_parameters() if parameter.requires_grad}
-        return {name: (float(w.sum(dtype=torch.float64)), float(w.abs().sum(dtype=torch.float64))) for name, w in own.items()}
+        ctx = session.ctx
+        ctx.held.bind()
+        own = [parameter.detach() for parameter in ctx.parameters.values()]
+        sums = torch.stack([torch.stack([w.sum(dtype=torch.float64), w.abs().sum(dtype=torch.float64)]).cpu() for w in own])
+        return {name: (total, size) for name, (total, size) in zip(ctx.parameters, ctx.world.sum_shards(sums).tolist(), strict=True)}
 
-    def _check_weights(self, saved: dict[str, tuple[float, float]]) -> None:
+    def _check_weights(self, session: Session, saved: dict[str, tuple[float, float]]) -> None:
         """Raise `ProtectionError` where the trainer has not restored the weights of the checkpoint (for some models it only warns)."""
-        found = self._sums()
+        found = self._sums(session)
         wrong = [name for name, (total, size) in found.items() if name not in saved or abs(total - saved[name][0]) > 1e-9 * (size + 1e-30)]
         if wrong:
             raise ProtectionError(f"the trainer did not restore {len(wrong)} weights of the checkpoint, such as {wrong[0]!r}")
