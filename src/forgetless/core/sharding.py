@@ -89,9 +89,9 @@ class Held:
         return full(_like(parameter, tensor.to(local(parameter).device)))
 
     def own(self, name: str, tensor: Tensor) -> Tensor:
-        """The inverse of `full`: of something shaped like the whole parameter this process's shard."""
+        """The inverse of `full`: of something shaped like the whole parameter this process's shard. What is empty stays so."""
         parameter = self.real.get(name)
-        if parameter is None or not is_sharded(parameter):
+        if parameter is None or not is_sharded(parameter) or not tensor.numel():
             return tensor
         if tensor.shape != parameter.shape:
             raise ProtectionError(f"the state holds {tuple(tensor.shape)} for {name!r}, whose shape is {tuple(parameter.shape)}")

@@ -32,11 +32,28 @@ class _Asked(nn.Module):
 def snapshot(model: nn.Module) -> Tree:
     """A copy of all that training can change: trainable parameters and buffers, by name.
 
-    Frozen parameters are read from the model itself, so with adapters (LoRA) a teacher costs no more than they do.
+    Frozen parameters are read from the model itself, so with adapters (LoRA) a teacher costs no more than they do, and nothing where
+    they begin as the base model: a product of which one factor is zero is zero whatever the other becomes, so of the zero factor
+    an empty tensor stands in the snapshot, and the other is left out. (Not of sharded weights, of which a process sees a part.)
     """
     reshard(model)
     moving = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: local(tensor.detach()).clone() for name, tensor in (moving | dict(model.named_buffers())).items()}
+    silent = {} if any(is_sharded(parameter) for parameter in moving.values()) else _silent(moving)
+    copies = {k: local(v.detach()).clone() for k, v in (moving | dict(model.named_buffers())).items() if k not in silent}
+    return copies | {name: moving[name].detach().new_empty(0) for name, zero in silent.items() if zero}
+
+
+def _silent(moving: dict[str, nn.Parameter]) -> dict[str, bool]:
+    """The factors of low-rank adapters that add nothing, and whether it is this one of the two that is zero."""
+    found: dict[str, bool] = {}
+    for left, right in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
+        for name, one in moving.items():
+            pair = name.replace(f".{left}.", f".{right}.")
+            if pair != name and pair in moving:
+                zeros = [not bool(factor.detach().any()) for factor in (one, moving[pair])]
+                if any(zeros):
+                    found |= {name: zeros[0], pair: zeros[1]}
+    return found
 
 
 def teacher_logits(model: nn.Module, teacher: Tree, batch: Any, predictions: Predictions, *, every: bool = True) -> Tensor:
@@ -55,10 +72,12 @@ def teacher_logits(model: nn.Module, teacher: Tree, batch: Any, predictions: Pre
         if tensor.device != own[name].device:
             teacher[name] = tensor.to(own[name].device)
     if any(is_sharded(tensor) for tensor in own.values()):
+        teacher |= {k: torch.zeros_like(local(own[k].detach())) for k, v in teacher.items() if not v.numel()}
         with quiet(model), torch.no_grad(), _in_place_of(model, teacher):
             return predictions.logits(predictions.outputs(model, batch), batch, every=every)
     with quiet(model), torch.no_grad():
-        outputs = functional_call(_Asked(model, predictions), {f"model.{name}": tensor for name, tensor in teacher.items()}, (batch,))
+        weights = {f"model.{k}": v if v.numel() else v.new_zeros(()).expand(own[k].shape) for k, v in teacher.items()}
+        outputs = functional_call(_Asked(model, predictions), weights, (batch,))
         return predictions.logits(outputs, batch, every=every)
 
 

@@ -32,7 +32,7 @@ class KL(Method):
     Units that a batch rules out are left out. The value of the last batch is reported as ``kl``. A base that knows nothing (a
     network just initialised) is not worth keeping: begin with a trained one.
 
-    Memory: a copy of the trainable weights and buffers (4 bytes per parameter in fp32; with LoRA that of the adapters alone).
+    Memory: a copy of the trainable weights and buffers (4 bytes per parameter in fp32; none with LoRA adapters that begin at zero).
     Cost: one more forward pass over each batch, and one for the model's own logits where the user's outputs hold none.
 
     Args:

@@ -31,7 +31,7 @@ class LwF(Method):
     Groups come from ``task.earlier_heads``; None is one group of all units (a language model's vocabulary). In the first task of
     a stream there is nothing to keep, unless ``task.retain`` shows that there is old data; it is not read otherwise.
 
-    Memory: a copy of the trainable weights and buffers (4 bytes per parameter in fp32; with LoRA that of the adapters alone).
+    Memory: a copy of the trainable weights and buffers (4 bytes per parameter in fp32; none with LoRA adapters that begin at zero).
     Cost: one more forward pass over each batch, and one for the model's own logits where the user's outputs hold none.
 
     Args:
