@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "analysis": {"core", "ops", "data", "evaluation"},
     "integrations": {"core", "ops", "evaluation", "data"},
     "train": {"core", "data", "evaluation", "analysis"},
-    "report": {"evaluation"},
+    "report": {"evaluation", "analysis"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},
     "advice": {"core", "methods"},
     "cli": {"advice", "analysis", "streams", "core", "data", "evaluation", "train", "report", "integrations", "methods", "demo"},

@@ -19,6 +19,12 @@ def silent(done: int, note: str = "", /) -> None:
     """An `Advance` that shows nothing."""
 
 
+def note(text: str, *, show: bool = True) -> None:
+    """A line for people on standard error."""
+    if show:
+        print(text, file=sys.stderr)
+
+
 @contextmanager
 def bar(title: str, total: int | None, *, show: bool = True) -> Iterator[Advance]:
     """Show a bar with the share done, the speed and the time left; yields the `Advance` to call.

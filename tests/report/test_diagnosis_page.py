@@ -16,8 +16,8 @@ HOSTILE = "<img src=x onerror=alert(1)> & 'quoted' \u2028"
 
 def part(name: str, weights: int, conflicting: int) -> dict[str, Any]:
     return {
-        "name": name, "weights": weights, "conflicting": conflicting, "share": conflicting / weights, "share_of_nonzero": conflicting / weights,
-        "zero": 0, "inner": -0.5, "abs": 2.0,
+        "name": name, "weights": weights, "conflicting": conflicting, "share": conflicting / weights,
+        "share_of_nonzero": conflicting / weights, "zero": 0, "inner": -0.5, "abs": 2.0,
     }  # fmt: skip
 
 
@@ -33,7 +33,8 @@ def diagnosis(*, benchmark: bool = False) -> dict[str, Any]:
     items = [
         {
             "rank": n + 1, "id": f"i{n}", "prompt": f"{n} {HOSTILE}", "answer": "LYS", "predicted_change": (4 - n) * 1e-5, "inner": n - 4.0,
-            "cosine": (n - 4) / 100, "norm": 3.0, "loss": 2.0, "groups": {"capital": {"inner": 1.0, "cosine": 0.25}, HOSTILE: {"inner": -1.0, "cosine": -0.125}},
+            "cosine": (n - 4) / 100, "norm": 3.0, "loss": 2.0,
+            "groups": {"capital": {"inner": 1.0, "cosine": 0.25}, HOSTILE: {"inner": -1.0, "cosine": -0.125}},
         }
         for n in range(30)
     ]  # fmt: skip

@@ -37,6 +37,9 @@ def train(
     dtype: Dtype = "float32",
     seed: Seed = 0,
     checkpoint_every: Annotated[int | None, typer.Option("--checkpoint-every", help="Steps; left out: every epoch.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="After every epoch: KL to the start, movement by layer, circuits.")] = False,
+    watch_steps: Annotated[bool, typer.Option("--watch-steps", help="Also predicted and real change of the retain loss. Slow.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard as well.")] = False,
     keep_checkpoint: Annotated[bool, typer.Option(help="Leave the last checkpoint in the folder of a finished run.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     config: Config = None,
@@ -77,6 +80,9 @@ def train(
         limit=limit,
         device=device,
         dtype=dtype,
+        watch=watch,
+        watch_steps=watch_steps,
+        tensorboard=tensorboard,
     )
     built = build_method(names, options, METHODS)
     from forgetless.train.loop import train as run_training

@@ -118,8 +118,9 @@ class CPL(Method):
         if due:
             old = self.reference
             self._take_reference(ctx)
-            changed = sum(signs.flips(old[k], v, ctx.parameters[k].numel()) for k, v in self.reference.items() if k in old)
-            ctx.report("sign_flips", Share(changed, sum(parameter.numel() for parameter in ctx.parameters.values())))
+            turned = {k: signs.flips(old[k], v, ctx.parameters[k].numel()) for k, v in self.reference.items() if k in old}
+            ctx.report("sign_flips", Share(sum(turned.values()), sum(parameter.numel() for parameter in ctx.parameters.values())))
+            ctx.report("sign_flips_by_layer", {k: Share(count, ctx.parameters[k].numel()) for k, count in turned.items()})
             ctx.report("refresh", True)
 
     def gradients(self, ctx: Context, grads: Tree) -> Tree:

@@ -75,6 +75,15 @@ class Fields:
             return value
         raise self.wrong(key, f"must be true or false, not {_kind(value)}")
 
+    def texts(self, key: str) -> list[str]:
+        """A list of strings; empty where the key is absent or null."""
+        value = self.mapping.get(key)
+        if value is None:
+            return []
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return value
+        raise self.wrong(key, f"must be a list of strings, not {_kind(value)}")
+
     def part(self, key: str) -> Fields:
         """A nested mapping; empty where the key is absent or null."""
         return self.maybe_part(key) or Fields({}, f"{self.where}, {key}")

@@ -32,6 +32,7 @@ from forgetless.report.views import (
     step_charts,
     step_tables,
 )
+from forgetless.report.watch_charts import watch_charts
 
 __all__ = ["verdict_sentences", "write_report"]
 
@@ -60,7 +61,7 @@ def render(runs: Sequence[Run], *, title: str | None = None) -> str:
     )
     environment.globals |= {"marker": marker, "shapes": SHAPES}
     scripts = {name: asset(f"{name}.js") for name in ("theme", "page")}
-    steps = step_charts(runs, names)
+    steps = [*step_charts(runs, names), *watch_charts(runs, names)]
     grids = [layer_grid(index, names[index], run) for index, run in enumerate(runs)]
     html = environment.get_template("page.html.j2").render(
         title=title or f"{', '.join(names)}: what was learned, what was forgotten",
@@ -112,6 +113,7 @@ def _warnings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     found = []
     for run, name in zip(runs, names, strict=True):
         found += [f"{name}: {note}" for note in (*run.notes, *disagreements(run))]
+        found += [f"{name}, epoch {epoch.epoch}: {warning}" for epoch in run.epochs for warning in epoch.warnings]
         if run.summary is not None and run.summary.constraint_violation:
             found.append(
                 f"{name}: a weight said to be frozen moved by {plain(run.summary.constraint_violation)}. Do not rely on its protection."

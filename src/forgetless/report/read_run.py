@@ -98,7 +98,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _step(row: Fields) -> Step:
-    method = row.part("method")
+    method, first_order = row.part("method"), row.maybe_part("first_order")
     return Step(
         row.whole("step"),
         row.whole("epoch"),
@@ -107,6 +107,8 @@ def _step(row: Fields) -> Step:
         row.number("seconds"),
         method.maybe_number("conflicting_fraction"),
         method.maybe_number("sign_flips"),
+        first_order.number("predicted") if first_order else None,
+        first_order.number("real") if first_order else None,
     )
 
 
@@ -121,8 +123,21 @@ def _epoch(row: Fields) -> Epoch:
         row.whole("step"),
         row.number("seconds"),
         splits,
-        {name: layers.number(name) for name in layers.mapping} if layers else {},
+        _by_name(layers),
+        {name: _both_ways(part) for name, part in row.parts("kl")},
+        _by_name(row.maybe_part("moved")),
+        _by_name(row.maybe_part("flips")),
+        row.maybe_number("circuit"),
+        tuple(row.texts("warnings")),
     )
+
+
+def _by_name(fields: Fields | None) -> dict[str, float]:
+    return {name: fields.number(name) for name in fields.mapping} if fields else {}
+
+
+def _both_ways(fields: Fields) -> tuple[float, float]:
+    return fields.part("forward").number("mean"), fields.part("reverse").number("mean")
 
 
 def _item(row: Fields) -> Item:

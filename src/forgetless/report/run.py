@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ class SplitCount:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step; the three last are None where the method did not report them."""
+    """One optimizer step; those that may be None are so where they were not reported.
+
+    ``predicted`` and ``real``: the change of the retain loss by this step, to first order and measured.
+    """
 
     step: int
     epoch: int
@@ -32,17 +35,29 @@ class Step:
     seconds: float
     conflicting_fraction: float | None
     sign_flips: float | None
+    predicted: float | None = None
+    real: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The state after an epoch; epoch 0 is before training. ``layers``: mean conflicting share by tensor name."""
+    """The state after an epoch; epoch 0 is before training. ``layers``: mean conflicting share by tensor name.
+
+    Of a watched run: ``kl``, the forward and the reverse divergence from the start by sample; ``moved``, the relative movement by
+    layer; ``circuit``, the rank correlation of the circuit with that at the start. ``flips``: the share of the signs turned at a
+    refresh, by layer.
+    """
 
     epoch: int
     step: int
     seconds: float
     splits: Mapping[str, SplitCount]
     layers: Mapping[str, float]
+    kl: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    moved: Mapping[str, float] = field(default_factory=dict)
+    flips: Mapping[str, float] = field(default_factory=dict)
+    circuit: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

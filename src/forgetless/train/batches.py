@@ -29,6 +29,8 @@ class Batches:
     Attributes:
         epoch: which shuffling `__iter__` gives.
         skip: batches that the next walk leaves out at its start (a run that goes on in the middle of an epoch).
+        examples: the questions as tokens, in the order given.
+        pad, device: the token to pad with, and where batches go.
     """
 
     def __init__(self, questions: Sequence[Question], language: Language, template: str | None, size: int, seed: int | None = None) -> None:
@@ -36,7 +38,7 @@ class Batches:
         ends = template not in OPTION_NAMES  # the paper's loss is on the letter alone
         self.examples = [encode(q, target(q, template), tokenizer, template, room=room, end=ends) for q in questions]
         self.size, self.seed, self.epoch, self.skip = size, seed, 0, 0
-        self._pad, self._device = pad_id(tokenizer), language.model.device
+        self.pad, self.device = pad_id(tokenizer), language.model.device
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.size)
@@ -49,8 +51,8 @@ class Batches:
             ).tolist()
         skip, self.skip = self.skip, 0
         for start in range(skip * self.size, len(order), self.size):
-            batch = collate([self.examples[index] for index in order[start : start + self.size]], self._pad)
-            yield {key: value.to(self._device) for key, value in batch.items()}
+            batch = collate([self.examples[index] for index in order[start : start + self.size]], self.pad)
+            yield {key: value.to(self.device) for key, value in batch.items()}
 
 
 def answer_loss(model: nn.Module, batch: Any) -> Tensor:

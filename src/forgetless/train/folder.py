@@ -15,7 +15,7 @@ from forgetless.data.model import quiet
 from forgetless.errors import InputError
 from forgetless.files import naming, sync_file, sync_folder, write_json, write_jsonl, write_text
 
-MAY_DIFFER = {"versions", "git", "checkpoint_every"}
+MAY_DIFFER = {"versions", "git", "checkpoint_every", "tensorboard"}
 """Keys of ``config.yaml`` that a resumed run need not share."""
 
 ANOTHER = "name a new folder for --out"

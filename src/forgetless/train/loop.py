@@ -20,10 +20,11 @@ from forgetless.data.reading import check_disjoint, check_unique, read_questions
 from forgetless.errors import InputError, ProtectionError
 from forgetless.evaluation.score import asked_with
 from forgetless.files import check_writable
-from forgetless.progress import bar
+from forgetless.progress import bar, note
 from forgetless.train.batches import Batches, answer_loss
 from forgetless.train.evaluate import Verdicts, changes, evaluate, item_rows, learned_share, outcome, verdict
 from forgetless.train.folder import RunFolder
+from forgetless.train.observer import Board, Observer, check_board
 from forgetless.train.optimizer import make_optimizer, moments
 from forgetless.train.provenance import run_config
 from forgetless.train.settings import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Settings
@@ -54,6 +55,8 @@ def train(
         InputError: a file, a setting or the folder is wrong; nothing is written then.
         ProtectionError: the loss is not finite.
     """
+    if settings.tensorboard:
+        check_board()
     splits = read_splits(settings, method)
     folder, config = RunFolder(out), run_config(settings, splits)
     folder.check(config, resume=resume)
@@ -64,7 +67,7 @@ def train(
         try:
             summary = run.go(config, resume=resume)
         finally:
-            folder.close()
+            run.close()
     if not keep_checkpoint:
         folder.drop_checkpoint()
     return summary
@@ -95,11 +98,12 @@ class _Run:
         self.language, self.method = language, method
         template = asked_with(settings.scorer, settings.template)
         self.batches = Batches(splits[INJECT], language, template, settings.batch_size, settings.seed)
-        retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
-        self.task = Task(INJECT, self.batches, retain, last=True, steps=settings.epochs * len(self.batches))
+        self.retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
+        self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.epochs * len(self.batches))
         self.seconds = self.eval_seconds = 0.0
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
         self.fractions = (0.0, 0)  # conflicting shares of the run: their sum and number
+        self.board: Board | None = None
 
     def go(self, config: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         settings, folder = self.settings, self.folder
@@ -111,15 +115,17 @@ class _Run:
         self._check_space(prepared=True)
         optimizer = make_optimizer(settings, self.language.model)
         session = attach(self.method, self.language.model, optimizer, self.task, answer_loss)
+        self.observer = Observer(settings, self.language.model, {INJECT: self.batches} | ({RETAIN: self.retain} if self.retain else {}))
         folder.open(config, resume=resume)  # the first thing that is written: all that could be refused has been looked at
         if kept is None:
             folder.save_before(before)
         epoch, after = self._restore(session) or (0, before)
+        self.board = Board(folder.path / "tensorboard", session.ctx.step) if settings.tensorboard else None
         began = time.perf_counter()
         with session:
             self.seconds += time.perf_counter() - began
             if not session.ctx.step:
-                folder.log({"kind": "epoch", "epoch": 0, "step": 0, "seconds": 0.0, "splits": changes(before, before)})
+                self._log({"kind": "epoch", "epoch": 0, "step": 0, "seconds": 0.0, "splits": changes(before, before)})
             while epoch < settings.epochs and not (epoch and not self.batches.skip and self._enough(before, after)):
                 self._epoch(session, epoch, before, after)
                 epoch += 1
@@ -157,6 +163,7 @@ class _Run:
         with bar(f"epoch {epoch + 1}/{self.settings.epochs}", len(self.batches) - done, show=self.show) as advance:
             began = time.perf_counter()
             for batch in self.batches:
+                self.observer.step_begins()
                 outputs = model(**batch)
                 loss = session.total(outputs.loss, batch, outputs)
                 value = float(loss.detach())
@@ -174,7 +181,8 @@ class _Run:
                     self.fractions = (self.fractions[0] + told["conflicting_fraction"], self.fractions[1] + 1)
                 lr = optimizer.param_groups[0]["lr"]
                 line = {"kind": "step", "step": ctx.step, "epoch": epoch + 1, "loss": value, "lr": lr}
-                self.folder.log(line | {"seconds": round(self.seconds, 3), "method": told})
+                more = self.observer.step_ended(value, told)
+                self._log(line | {"seconds": round(self.seconds, 3), "method": told} | more)
                 advance(1, f"loss {value:.3f}")
                 every = self.settings.checkpoint_every
                 if every and ctx.step % every == 0 and done < len(self.batches):
@@ -189,7 +197,21 @@ class _Run:
             "splits": changes(before, after),
         }
         layers = {name: total / len(self.batches) for name, total in self.layers.items()}
-        self.folder.log(line | ({"layers": layers} if layers else {}))
+        more = self.observer.epoch()
+        for warning in more.get("warnings", ()):
+            note(warning, show=self.show)
+        self._log(line | ({"layers": layers} if layers else {}) | more)
+
+    def _log(self, line: dict[str, Any]) -> None:
+        self.folder.log(line)
+        if self.board is not None:
+            self.board.log(line)
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self.folder.close()
+        if self.board is not None:
+            self.board.close()
 
     def _checkpoint(self, session: Session, epoch: int, done: int, after: Verdicts) -> None:
         state = {
@@ -200,6 +222,7 @@ class _Run:
             "eval_seconds": self.eval_seconds,
             "layers": self.layers,
             "fractions": self.fractions,
+            "observer": self.observer.state_dict(),
             "model": weights(self.language.model),
             "optimizer": session.ctx.optimizer.state_dict(),
             "session": session.state_dict(),
@@ -216,6 +239,7 @@ class _Run:
         session.ctx.optimizer.load_state_dict(own(saved["optimizer"]))
         session.load_state_dict(own(saved["session"]))
         self.batches.skip, self.layers, self.fractions = saved["done"], saved["layers"], saved["fractions"]
+        self.observer.load_state_dict(own(saved["observer"]))
         self.seconds, self.eval_seconds = saved["seconds"], saved["eval_seconds"]
         set_random_state(own(saved["random"]))
         return saved["epoch"], saved["after"]
