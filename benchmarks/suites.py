@@ -26,7 +26,22 @@ from forgetless.files import write_json, write_jsonl
 
 MODEL = "smollm2-135m"
 FACTS = ["--method", "none", "--lr", "5e-5", "--epochs", "12", "--until-learned", "0.9", "--template", "plain"]
-LETTERS = ["--method", "none", "--lr", "5e-5", "--epochs", "12", "--until-learned", "0.9", "--template", "letter", "--scorer", "letter"]
+LETTERS = [
+    "--method",
+    "none",
+    "--lr",
+    "2e-4",
+    "--batch-size",
+    "4",
+    "--epochs",
+    "6",
+    "--until-learned",
+    "0.8",
+    "--scorer",
+    "letter",
+    "--template",
+    "letter",
+]
 SUITES = {"open-ended": "facts", "multilingual": "facts", "safety": "facts", "cross-prompt": "letters", "multimodal": "vision"}
 
 

@@ -133,11 +133,11 @@ def run_harness(part: Part, before: Language, after: Language | None, batch_size
     """
     from importlib.metadata import version
 
-    tasks = load_tasks(part.lm_eval, part.include)
-    results = []
-    for language in [before] if after is None else [before, after]:
-        results.append(_run(language, tasks, batch_size, part.limit, part.template == "chat", show))
-    rows = [row for task in tasks for row in _rows(task, results, [before] if after is None else [before, after])]
+    models = [before] if after is None else [before, after]
+    with _own_random_state():
+        tasks = load_tasks(part.lm_eval, part.include)
+        results = [_run(language, tasks, batch_size, part.limit, part.template == "chat", show) for language in models]
+    rows = [row for task in tasks for row in _rows(task, results, models)]
     return {"lm_eval": version("lm_eval"), "n": sum({row["task"]: row["n"] for row in rows}.values()), "tasks": rows}
 
 
@@ -148,7 +148,7 @@ def _run(language: Language, tasks: dict[str, Any], batch_size: int, limit: int 
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
-    with evaluating(language.model), _own_random_state(), quiet(), _silent(not show):
+    with evaluating(language.model), quiet(), _silent(not show):
         random.seed(DEFAULT_RANDOM_SEED)  # what the harness's own entry point does, without its survey of the machine
         numpy.random.seed(DEFAULT_OTHER_SEED)
         torch.manual_seed(DEFAULT_OTHER_SEED)
