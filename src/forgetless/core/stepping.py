@@ -83,6 +83,9 @@ def step_in_chunks(
 ) -> None:
     """Step ``optimizer`` on some of its parameters at a time.
 
+    torch's own (`ELEMENTWISE`) are shown the chunk alone. Others may know a parameter by its place (bitsandbytes' settings of single
+    parameters), so they are shown all, without the gradients of those that are not in the chunk, which makes them pass these over.
+
     Args:
         optimizer: any `torch.optim.Optimizer` whose step treats each parameter by itself.
         raw_step: steps it on whatever its ``param_groups`` hold at that moment, without hooks.
@@ -95,11 +98,15 @@ def step_in_chunks(
     originals = [dict(group) for group in groups]
     results: list[dict[str, Any]] = [{} for _ in groups]
     rows: dict[nn.Parameter, _Rows] = {}
+    narrowed = type(optimizer) in ELEMENTWISE
 
     def step_only(index: int, chunk: list[Piece]) -> None:
         group = groups[index]
-        group.update({key: value for key, value in originals[index].items() if key != "params"})  # counters start alike
-        if chunk[0].rows is None:
+        for one, original in zip(groups, originals, strict=True):
+            one.update({key: value for key, value in original.items() if key != "params"})  # counters start alike
+        if not narrowed:
+            _step_showing({piece.parameter for piece in chunk}, groups, raw_step)
+        elif chunk[0].rows is None:
             group["params"] = [piece.parameter for piece in chunk]
             raw_step()
         else:
@@ -109,16 +116,29 @@ def step_in_chunks(
         results[index] = {key: value for key, value in group.items() if key != "params"}
 
     try:
-        for group in groups:
+        for group in groups if narrowed else []:
             group["params"] = []
         for index, original in enumerate(originals):
             for chunk in _chunks(optimizer, original["params"], names, chunk_bytes):
                 visit(chunk, lambda index=index, chunk=chunk: step_only(index, chunk))  # type: ignore[misc]  # bound now
-                groups[index]["params"] = []
+                if narrowed:
+                    groups[index]["params"] = []
     finally:
         for group, original, result in zip(groups, originals, results, strict=True):
             group.update(result)
             group["params"] = original["params"]
+
+
+def _step_showing(shown: set[nn.Parameter], groups: list[dict[str, Any]], raw_step: Callable[[], Any]) -> None:
+    """Step with the gradients of all but ``shown`` set aside."""
+    hidden = {p: p.grad for group in groups for p in group["params"] if p.grad is not None and p not in shown}
+    try:
+        for parameter in hidden:
+            parameter.grad = None
+        raw_step()
+    finally:
+        for parameter, grad in hidden.items():
+            parameter.grad = grad
 
 
 def _chunks(optimizer: Optimizer, parameters: list[nn.Parameter], names: dict[nn.Parameter, str], limit: int) -> Iterator[list[Piece]]:
