@@ -41,12 +41,15 @@ def arguments(out: Any, *, form: type[TrainingArguments] = TrainingArguments, **
     return form(output_dir=str(out), **(plain | changes))
 
 
-def make_trainer(folder: Any, out: Any, *, data: Any = None, kind: type[Trainer] = Trainer, model: Any = None, **changes: Any) -> Trainer:
+def make_trainer(
+    folder: Any, out: Any, *, data: Any = None, kind: type[Trainer] = Trainer, model: Any = None, asked: Any = None, **changes: Any
+) -> Trainer:
     """A Trainer of the model in ``folder`` on 16 rows, two epochs of which are less than its six steps of four."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder) if model is None else model
     collate = DataCollatorForSeq2Seq(tokenizer, padding=True)
-    return kind(model, arguments(out, **changes), train_dataset=rows(16, 0) if data is None else data, data_collator=collate)
+    data = rows(16, 0) if data is None else data
+    return kind(model, arguments(out, **changes), train_dataset=data, eval_dataset=asked, data_collator=collate)
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -117,9 +117,10 @@ def test_it_lowers_the_reported_divergence():
 def test_with_fresh_adapters_the_teacher_costs_nothing_and_is_the_base():
     peft = pytest.importorskip("peft")
     base = language_model().eval()
+    torch.manual_seed(0)
     model = peft.get_peft_model(language_model(), peft.LoraConfig(r=2, target_modules=["q_proj"]))
     batch, method = language_batches(1, 3)[0], KL(strength=1.0)
-    session = run(method, model, Task("new", [batch] * 3), language_loss, lr=3.0)
+    session = run(method, model, Task("new", [batch] * 3), language_loss, lr=100.0)
     assert not sum(v.numel() for k, v in method.teacher.items() if "lora" in k)  # they began at zero
     assert all("lora" in name or "inv_freq" in name for name in method.teacher)
     rows = batch["labels"][:, 1:] != -100
