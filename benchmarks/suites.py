@@ -1,6 +1,6 @@
-"""The built-in suites before and after a fine-tuning, on real data from packages: docs/results/suites.json.
+"""The built-in suites before and after a fine-tuning, on real data from packages: docs/results/suites.json, and suites.md's tables.
 
-    python benchmarks/suites.py [--out runs/suites] [--json docs/results/suites.json] [--threads 1]
+    python benchmarks/suites.py [--out runs/suites] [--json docs/results/suites.json] [--only SUITE ...]
 
 SmolLM2-135M is fine-tuned twice by ``forgetless train`` with plain AdamW: on English country codes and capitals (as completions), and
 on airport codes (as letters of multiple-choice questions). A small model of images and text, built from a config, learns colours and
@@ -22,9 +22,11 @@ from typing import Any
 from forgetless.data.question import Question
 from forgetless.data.reading import to_row
 from forgetless.evaluation.packaged import packaged
-from forgetless.files import write_json, write_jsonl
+from forgetless.evaluation.suite_text import suite_text
+from forgetless.files import write_json, write_jsonl, write_text
 
 MODEL = "smollm2-135m"
+MARK = "<!-- below: written by python benchmarks/suites.py -->"
 FACTS = ["--method", "none", "--lr", "5e-5", "--epochs", "12", "--until-learned", "0.9", "--template", "plain"]
 LETTERS = [
     "--method",
@@ -67,7 +69,16 @@ def main() -> None:
             told = json.loads((out / name / "summary.json").read_text("utf-8"))
             training[name] = {"options": " ".join(options), **{key: told[key] for key in ("seed", "steps", "inject_total", "learned")}}
     write_json(arguments.json, {"command": "python benchmarks/suites.py", "training": training, "suites": reports})
+    page = arguments.json.with_suffix(".md")
+    if page.is_file():
+        head = page.read_text("utf-8").split(MARK)[0]
+        write_text(page, head + MARK + "\n" + "".join(tables(name, report) for name, report in reports.items()))
     print(arguments.json)
+
+
+def tables(name: str, report: dict[str, Any]) -> str:
+    """What ``forgetless eval --suite NAME`` printed."""
+    return f"\n## {name}\n\n```\n{suite_text(report)}\n```\n"
 
 
 def models(kind: str, out: Path) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 from cli.world import write_rows
+from forgetless.evaluation.suite import BUILT_IN, read_suite
 from seeing import make_seeing_model
 from tiny import make_tiny_model
 
@@ -213,3 +214,18 @@ def test_a_model_that_gives_no_numbers_is_code_2(warm: Any, tmp_path: Path, scor
 def test_options_that_do_not_go_together(warm: Any, tmp_path: Path, more: list[str], told: str) -> None:
     ended = warm.run("eval", "--model", "./model", *more, "--out", "o.json", cwd=tmp_path)
     assert ended.code == 2 and told in ended.err and len(ended.lines) == 1
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "suites").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_run(warm: Any, tmp_path: Path, file: Path) -> None:
+    make_tiny_model(tmp_path / "model", seed=3)
+    ended = warm.run("eval", "--model", "./model", "--suite", str(file), "--limit", "1", "--out", "o.json", "--json", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert all(part["n"] == 1 for part in json.loads(ended.out)["parts"])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_built_in_suites_can_be_read(name: str) -> None:
+    suite = read_suite(name, limit=3)
+    assert suite.name == name and all(0 < len(part.questions) <= 18 for part in suite.parts)  # 3 facts in 6 languages
+    assert suite.images == (name == "multimodal")

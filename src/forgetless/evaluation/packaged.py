@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import re
+import unicodedata
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -29,9 +30,18 @@ CODE_PROMPTS = {
     "it": "Il nome del paese con il codice ISO {} è",
     "pt": "O nome do país com o código ISO {} é",
 }
+CAPITAL_PROMPTS = {
+    "en": "The capital of {} is",
+    "de": "Die Hauptstadt von {} ist",
+    "fr": "La capitale de ce pays, {}, est",
+    "es": "La capital de {} es",
+    "it": "La capitale di {} è",
+    "pt": "A capital de {} é",
+}
 _DOUBTFUL = ("Benin", "Bolivia", "Israel", "Ivory Coast", "Palestine", "South Africa", "Sri Lanka", "Taiwan", "Tanzania", "Yemen")
 _FACTS = 100
 _OPTIONS = 4
+_CAPITALS = 60
 
 
 def packaged(name: str, limit: int | None = None, *, subject: str | None = None) -> Made:
@@ -123,6 +133,34 @@ def capitals() -> Made:
     ], Path()
 
 
+def capitals_by_language() -> Made:
+    """The capitals of 60 large countries in six languages (``countryinfo`` and ``babel``): what a model knows already, to see it last.
+
+    Accepted is the name that CLDR gives the city in the language, as an example of its time zone, and the English one.
+    """
+    locale = package("babel", "demo").Locale
+    locales = {lang: locale(lang) for lang in CAPITAL_PROMPTS}
+    rows: list[dict[str, Any]] = [country.info() for country in package("countryinfo", "demo").all_countries()]
+    large = sorted((row for row in rows if row.get("name") not in _DOUBTFUL), key=lambda row: -row.get("population", 0))
+    made: list[Question] = []
+    for row in large:
+        code, capital = str(row["ISO"]["alpha2"]), str(row.get("capital") or "")
+        plain = "".join(c for c in unicodedata.normalize("NFD", capital) if not unicodedata.combining(c)).removesuffix(" D.C.")
+        zone = next((zone for zone in locales["de"].time_zones if zone.rpartition("/")[2].replace("_", " ") == plain), None)
+        names = {lang: own.territories.get(code, "") for lang, own in locales.items()}
+        if not plain or not all(names.values()) or any(plain.lower()[:4] in name.lower() for name in names.values()):
+            continue
+        for lang, prompt in CAPITAL_PROMPTS.items():
+            city = str(locales[lang].time_zones.get(zone, {}).get("city", plain)) if zone else plain
+            own = {"kind": "open", "subject": "capital", "lang": lang, "row": {"fact": code}}
+            made.append(
+                Question(id=f"capital/{code}/{lang}", prompt=prompt.format(names[lang]), answers=tuple(dict.fromkeys([city, plain])), **own)
+            )
+        if len(made) == _CAPITALS * len(CAPITAL_PROMPTS):
+            break
+    return made, Path()
+
+
 def airports() -> Made:
     """Multiple choice: the IATA code of an airport's city, among codes of other cities (``airportsdata``, MIT)."""
     cities: dict[str, set[str]] = {}
@@ -190,6 +228,7 @@ def _halved(keys: list[str], most: int, seed: str) -> list[tuple[str, str]]:
 PACKAGED: dict[str, Callable[[], Made]] = {
     "country-codes": country_codes,
     "capitals": capitals,
+    "capitals-by-language": capitals_by_language,
     "airports": airports,
     "easy-vqa": easy_vqa,
     "harmful": lambda: (harmful(), Path()),

@@ -16,7 +16,7 @@ from forgetless.evaluation.refusal import is_refusal
 from forgetless.evaluation.verdict import Verdict
 from forgetless.progress import Advance
 
-ANSWER_TOKENS = {"instructions": 256, "refuses": 64, "complies": 64}
+ANSWER_TOKENS = {"instructions": 256, "refuses": 48, "complies": 48}
 """The most tokens of an answer that has no accepted one to compare with: a refusal shows in its first words."""
 
 
