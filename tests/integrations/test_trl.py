@@ -75,6 +75,7 @@ def test_cpl_and_replay_train_and_the_constraint_is_measured(kind, changes, tiny
     assert len(lines) == 3 and all(line["forgetless/memory_examples"] == 6 for line in lines)
     assert apart(before, weights(trainer)) > 1e-3
     assert trainer.forgetless.constraint_violation == 0.0
+    assert [line for line in trainer.state.log_history if line.get("forgetless/constraint_violation") == 0.0 and "loss" not in line]
 
 
 @pytest.mark.parametrize("packing", [False, True])
