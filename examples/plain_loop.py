@@ -21,6 +21,8 @@ def main() -> None:
     """Train, and say what was learned and forgotten."""
     args = arguments(__doc__)
     language = fl.load_model(args.model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    language.model.to(device)
     new, known = fl.read_questions(args.inject), fl.read_questions(args.retain)
 
     collate = DataCollatorForSeq2Seq(language.tokenizer)
@@ -30,7 +32,8 @@ def main() -> None:
         for question in questions:
             example = encode(question, target(question, None), language.tokenizer, end=True)
             rows.append({"input_ids": [*example.prompt, *example.answer], "labels": [-100] * len(example.prompt) + [*example.answer]})
-        return [dict(collate(rows[start : start + args.batch_size])) for start in range(0, len(rows), args.batch_size)]
+        parts = [collate(rows[start : start + args.batch_size]) for start in range(0, len(rows), args.batch_size)]
+        return [{key: value.to(device) for key, value in part.items()} for part in parts]
 
     def right(questions: list[Any]) -> list[bool]:
         return [bool(verdict.right) for verdict in fl.score(language, questions)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -101,6 +102,8 @@ def make_tiny_model(folder: Path) -> Path:
 
 def tell(outcome: dict[str, Any], violation: float | None) -> None:
     """Print what was learned and forgotten (as `RetentionCallback.history` has it), and the measured constraint."""
+    if int(os.environ.get("RANK", 0)):  # of several processes the first one speaks
+        return
     promise = "nothing was promised" if violation is None else f"largest movement of a weight that was to stand still: {violation}"
     counts = "learned {learned} of {inject_total}, forgot {forgotten} of {retain_total}".format(**outcome)
     print(f"{counts}; {promise}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,21 @@ def test_a_model_of_ones_own_wants_question_files_of_ones_own(tmp_path):
     command = [sys.executable, str(EXAMPLES / "plain_loop.py"), "--model", "some/model"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2 and "--model needs --inject and --retain" in done.stderr
+
+
+def test_two_processes_that_share_the_weights_learn_and_keep_and_save_the_whole_model(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(EXAMPLES / "fsdp2" / "train.py")]
+    found = outcome(run([*command, "--batch-size", "2", "--out", "trained"], tmp_path))
+    assert (found[1], found[3], found[4]) == (6, 12, STILL)
+    assert found[0] >= 3 and found[2] <= 4
+    rows = runpy.run_path(str(EXAMPLES / "start.py"))["facts"]("new", 6)
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    saved = fl.score(fl.load_model(str(tmp_path / "trained")), fl.read_questions(tmp_path / "new.jsonl"))
+    assert sum(bool(verdict.right) for verdict in saved) == found[0]
+
+
+def test_the_configuration_for_accelerate_says_fsdp2():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(EXAMPLES / "fsdp2" / "accelerate.yaml"))
+    assert (config.distributed_type, config.num_processes, config.fsdp_config["fsdp_version"]) == ("FSDP", 2, 2)

@@ -86,7 +86,7 @@ def _plain(language: Language, examples: Sequence[Example], rows: Sequence[int],
     kept = sorted({position for first, last in spans for position in range(first, last)})
     inputs = {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}
     inputs |= image_inputs(language, own, batch["input_ids"].shape[1])
-    with torch.inference_mode():  # not around a yield: it would hold for the caller too
+    with torch.no_grad():  # not inference_mode: weights that FSDP gathers within it could not be trained afterwards
         if narrow:
             logits = model(**inputs, use_cache=False, logits_to_keep=torch.tensor(kept, device=device)).logits
         else:

@@ -13,7 +13,7 @@ from forgetless.data.model import Language, quiet
 from forgetless.data.question import Question
 from forgetless.data.templates import OPTION_NAMES, accepted, unspaced
 from forgetless.evaluation.forward import NotNumbersError
-from forgetless.evaluation.vision import example, image_inputs
+from forgetless.evaluation.vision import Seen, example, image_inputs
 from forgetless.progress import Advance, silent
 
 SLACK = 12
@@ -101,11 +101,13 @@ def generate_texts(
     room = language.room
     most = [budget if room is None else min(budget, room - len(one.prompt)) for budget, one in zip(budgets, prompts, strict=True)]
     found: dict[int, str] = {}
-    for rows in _batches([one.prompt for one in prompts], most, batch_size, room):
-        made = _greedy(language, [prompts[index] for index in rows], max(most[index] for index in rows))
-        for index, new in zip(rows, made, strict=True):
-            found[index] = language.tokenizer.decode(new[: most[index]], skip_special_tokens=True).strip()
-        advance(len(rows))
+    for own in ([n for n, one in enumerate(prompts) if isinstance(one, Seen) == seen] for seen in (False, True)):
+        for places in _batches([prompts[n].prompt for n in own], [most[n] for n in own], batch_size, room):
+            rows = [own[place] for place in places]
+            made = _greedy(language, [prompts[index] for index in rows], max(most[index] for index in rows))
+            for index, new in zip(rows, made, strict=True):
+                found[index] = language.tokenizer.decode(new[: most[index]], skip_special_tokens=True).strip()
+            advance(len(rows))
     return [found[index] for index in range(len(questions))]
 
 
@@ -150,7 +152,7 @@ def _greedy(language: Language, prompts: Sequence[Example], budget: int) -> list
     stops = sorted({end for end in (*ends, language.tokenizer.eos_token_id) if end is not None})
     model.generation_config = GenerationConfig(eos_token_id=stops or None, pad_token_id=pad)
     try:
-        with torch.inference_mode(), quiet():
+        with torch.no_grad(), quiet():
             out = model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),

@@ -84,7 +84,7 @@ def packed_logits(language: Language, examples: Sequence[Example], rows: Sequenc
     kept = sorted({column for *_, own in columns for column in own})
     mask = torch.zeros(len(rows), 1, length, length, dtype=model.dtype).masked_fill_(~sees[:, None], torch.finfo(model.dtype).min)
     inputs = {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device), "position_ids": positions.to(model.device)}
-    with torch.inference_mode():
+    with torch.no_grad():
         if narrow:
             logits = model(**inputs, use_cache=False, logits_to_keep=torch.tensor(kept, device=model.device)).logits
         else:
