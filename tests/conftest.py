@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from forgetless.data.model import EMBEDDED, Language, cache_folder, load_model
+from forgetless.data.model import EMBEDDED, Language, load_model
+from forgetless.files import cache_folder
 
 
 def pytest_configure(config: pytest.Config) -> None:

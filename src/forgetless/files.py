@@ -17,6 +17,14 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A full disk, a quota reached, a file larger than the limit on files."""
 
 
+def cache_folder() -> Path:
+    """``$FORGETLESS_CACHE``, else ``$XDG_CACHE_HOME/forgetless``, else ``~/.cache/forgetless``."""
+    own = os.environ.get("FORGETLESS_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forgetless"
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename inside ``folder`` durable (a no-op where folders cannot be opened)."""
     try:

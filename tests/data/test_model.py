@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from forgetless.data import model as module
-from forgetless.data.model import EMBEDDED, GGUF, Language, cache_folder, load_model, quiet
+from forgetless.data.model import EMBEDDED, GGUF, Language, load_model, quiet
 from forgetless.errors import InputError
+from forgetless.files import cache_folder
 from tiny import make_tiny_model
 
 RUN = "import sys; from forgetless.data.model import load_model; load_model(sys.argv[1])"

@@ -52,24 +52,36 @@ def test_sgd_is_the_papers_rule_bit_for_bit(method):
 
 @pytest.mark.parametrize("options", [{}, {"confidence": 0.6}, {"mask": "fixed"}])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_plain_sgd_alone_and_filtered_are_the_same(options, dtype):
-    """Weights, gradients left behind and metrics, whichever way a step of plain SGD is taken."""
+@pytest.mark.parametrize("kind", ["plain", "momentum", "adamw"])
+def test_steps_alone_and_filtered_are_the_same(options, dtype, kind):
+    """Weights, moments, counters, gradients left behind and metrics, whichever way a step is taken."""
+
+    def wide(dtype):  # the compiled step of AdamW takes tensors of whole vectors; the last bias is none
+        torch.manual_seed(1)
+        return torch.nn.Sequential(torch.nn.Linear(7, 64), torch.nn.Tanh(), torch.nn.Linear(64, 5)).to(dtype)
+
+    make_optimizer = {
+        "plain": lambda parameters: torch.optim.SGD(parameters, lr=0.05),
+        "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, dampening=0.1),
+        "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=0.05, fused=True),
+    }[kind]
     results = []
     train, retain = batches(10, 2, dtype), batches(4, 3, dtype)
     for make in (CPL, lambda **options: Plain() >> CPL(**options)):
-        model = net(dtype=dtype)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        model = wide(dtype)
+        optimizer = make_optimizer(model.parameters())
         seen = []
         with attach(make(**options), model, optimizer, Task("new", train, retain), loss_fn) as session:
             for batch in train:
                 optimizer.zero_grad()
                 session.total(loss_fn(model, batch), batch).backward()
                 optimizer.step()
-                seen.append((session.metrics, [parameter.grad.clone() for parameter in model.parameters()]))
+                moved = [value.clone() for state in optimizer.state.values() for value in state.values() if value is not None]
+                seen.append((session.metrics, [parameter.grad.clone() for parameter in model.parameters()] + moved))
         assert session.constraint_violation == 0.0
         results.append((model, seen))
     (first, one), (second, two) = results
-    assert same(first, second) and not same(first, net(dtype=dtype))
+    assert same(first, second) and not same(first, wide(dtype))
     for (mine, gradients), (theirs, others) in zip(one, two, strict=True):
         assert mine == theirs and mine["conflicting_fraction"] > 0
         assert all(torch.equal(a, b) for a, b in zip(gradients, others, strict=True))

@@ -1,12 +1,13 @@
 import concurrent.futures
 import multiprocessing
+import shutil
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgetless.ops import packing, signs
+from forgetless.ops import descent, fused, packing, signs
 from forgetless.ops.pool import on_cores
 
 numbers = st.lists(st.sampled_from([0.0, -0.0, 1.5, -2.0, 1e-38, -1e-45, 3e38, float("inf"), -float("inf")]), min_size=1, max_size=70)
@@ -17,6 +18,20 @@ SIZES = [1, 15, 16, 17, packing.STRIPE - 1, packing.STRIPE, packing.STRIPE + 1, 
 def random(count, seed, dtype=torch.float32, many=4):
     draw = torch.Generator().manual_seed(seed)
     return [torch.randn(count, generator=draw).to(dtype) for _ in range(many)]
+
+
+@pytest.fixture(params=["compiled", "blocks"], scope="module", autouse=True)
+def loops(request):
+    """Everything here holds with the compiled loops and with blocks of torch operations."""
+    fused.loops.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "blocks":
+            patch.setenv("FORGETLESS_COMPILE", "0")
+        elif shutil.which("cc") is None:
+            pytest.skip("this machine has no C compiler, so forgetless has no compiled loops here")
+        assert (fused.loops() is None) == (request.param == "blocks")
+        yield request.param
+    fused.loops.cache_clear()
 
 
 @pytest.fixture(params=[1, 2])
@@ -101,25 +116,56 @@ def test_zero_conflicts_is_where_zero(dtype):
     assert torch.equal(gradient, expected) and held == [int((expected == 0).sum()) - len(gradient[::5])]
 
 
-def test_descend_is_torchs_sgd_on_the_masked_gradient(threads):
-    sizes = [5, 70, 700_001, 64]
+STEPS = {
+    "plain": (torch.optim.SGD, {}, ()),
+    "momentum": (torch.optim.SGD, {"momentum": 0.9, "dampening": 0.25}, ("momentum_buffer",)),
+    "adamw": (torch.optim.AdamW, {"weight_decay": 0.1, "betas": (0.4, 0.9), "fused": True}, ("exp_avg", "exp_avg_sq")),
+    "adam": (torch.optim.Adam, {"weight_decay": 0.1, "fused": True}, ("exp_avg", "exp_avg_sq")),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_descend_is_torchs_step_where_the_signs_agree(threads, loops, kind, frozen):
+    make, options, names = STEPS[kind]
+    sizes = [640, 700_032, 64] if "adam" in kind else [5, 70, 700_001, 64]
     made = [random(size, size) for size in sizes]
-    parts = [signs.Part(packing.pack_signs(reference), 0, gradient) for reference, gradient, *_ in made]
+    codes = [reference.sign().to(torch.int8) for reference, *_ in made]
+    if frozen:
+        codes[1][::9] = packing.FROZEN
+    parts = [signs.Part(packing.pack_codes(code), 0, gradient) for code, (_, gradient, *_) in zip(codes, made, strict=True)]
     weights = [weight for _, _, weight, _ in made]
     twins = [torch.nn.Parameter(weight.clone()) for weight in weights]
     weights[1][:9] = twins[1].data[:9] = -0.0
     start = [weight.clone() for weight in weights]
-    conflicts = [reference * gradient < 0 for reference, gradient, *_ in made]
-    for twin, (_, gradient, *_), conflict in zip(twins, made, conflicts, strict=True):
-        twin.grad = torch.where(conflict, 0, gradient)
-    held = signs.descend(parts, weights, 0.1, frozen=False)
+    conflicts = [(code * gradient < 0) | (code == packing.FROZEN) for code, (_, gradient, *_) in zip(codes, made, strict=True)]
+    optimizer = make(twins, lr=0.1, **options)
+    kept = {name: [torch.rand(size) for size in sizes] for name in names}
+    for index, (twin, (_, gradient, *_)) in enumerate(zip(twins, made, strict=True)):
+        twin.grad = gradient
+        optimizer.state[twin].update({name: kept[name][index].clone() for name in names})
+        if "adam" in kind:
+            optimizer.state[twin]["step"] = torch.tensor(4.0)
+    if kind == "plain":
+        step = descent.Plain(0.1)
+    elif kind == "momentum":
+        step = descent.Momentum(0.1, 0.9, 0.25, kept["momentum_buffer"])
+    else:
+        betas = optimizer.param_groups[0]["betas"]
+        step = descent.Adam(0.1, betas, 1e-8, 0.1, kind == "adamw", 5, kept["exp_avg"], kept["exp_avg_sq"])
+    held = signs.descend(parts, weights, step, frozen=frozen)
+    if held is None:  # torch's operations would need six passes more: the optimizer itself is better
+        assert loops == "blocks" and "adam" in kind
+        assert all(torch.equal(weight, old) for weight, old in zip(weights, start, strict=True))
+        return
     torch.set_num_threads(1)  # torch rounds the last few weights of each thread's share in another way
-    torch.optim.SGD(twins, lr=0.1).step()
+    optimizer.step()
     torch.set_num_threads(threads)
     assert held == [int(conflict.sum()) for conflict in conflicts]
-    for weight, twin, old, conflict in zip(weights, twins, start, conflicts, strict=True):
-        assert torch.equal(weight.view(torch.int32), twin.detach().view(torch.int32))
-        assert torch.equal(weight[conflict].view(torch.int32), old[conflict].view(torch.int32))
+    for index, (weight, twin, old, conflict) in enumerate(zip(weights, twins, start, conflicts, strict=True)):
+        expected = torch.where(conflict, old, twin.detach())
+        assert torch.equal(weight.view(torch.int32), expected.view(torch.int32))
+        assert all(torch.equal(kept[name][index], optimizer.state[twin][name]) for name in names)
 
 
 @settings(deadline=None, max_examples=30)

@@ -12,12 +12,13 @@ from torch.optim import Optimizer
 
 from forgetless.core.checks import Places, ScaleWatch, check_method, trainable
 from forgetless.core.context import Context, LossFunction
+from forgetless.core.descent import Descends, take_steps
 from forgetless.core.figures import Figures
 from forgetless.core.filtering import AUDIT_EVERY, Filter, Scratch
 from forgetless.core.gradients import edit_gradients
 from forgetless.core.method import Method, State, overrides
 from forgetless.core.sharding import Group, unwrapped, world_of
-from forgetless.core.stepping import Descends, descent_rate, global_hooks, step_in_chunks, without_hooks
+from forgetless.core.stepping import global_hooks, step_in_chunks, without_hooks
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
@@ -248,18 +249,10 @@ class Session:
         return result
 
     def _descend(self) -> dict[nn.Parameter, str]:
-        """Let a method that can take plain gradient descent upon itself do so; gives the parameters still to be stepped."""
-        ctx, method = self.ctx, self.method
-        left = dict(self._names)
-        if not isinstance(method, Descends) or ctx.step % AUDIT_EVERY == 0 or ctx.held.sharded:
-            return left
-        for group in ctx.optimizer.param_groups:
-            found = {left[p]: p for p in group["params"] if p in left and descent_rate(ctx.optimizer, group, p) is not None}
-            ctx.gradients = {name: parameter.grad for name, parameter in found.items() if parameter.grad is not None}
-            if found and method.descend(ctx, {name: parameter.detach() for name, parameter in found.items()}, group["lr"]):
-                left = {parameter: name for parameter, name in left.items() if name not in found}
-        ctx.gradients = {}
-        return left
+        """Let a method that can take the optimizer's step upon itself do so; gives the parameters still to be stepped."""
+        if not isinstance(self.method, Descends) or self.ctx.step % AUDIT_EVERY == 0 or self.ctx.held.sharded:
+            return self._names
+        return take_steps(self.method, self.ctx, self._names)
 
 
 def attach(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import gcd, isfinite
-from typing import Any, Protocol, runtime_checkable
+from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop, Rprop
 
-from forgetless.core.context import Context, Tree
 from forgetless.core.sharding import is_sharded, local
 
 ELEMENTWISE = (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD)
@@ -21,26 +20,6 @@ ELEMENTWISE = (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSpro
 
 CACHE_BYTES = 4 << 20
 """The largest size of the weights of one chunk on a processor: the copy, the step and the filter meet in its cache."""
-
-
-@runtime_checkable
-class Descends(Protocol):
-    """A method that can take a step of plain gradient descent upon itself, to the same effect as filtering it."""
-
-    def descend(self, ctx: Context, parameters: Tree, rate: float) -> bool:
-        """Move ``parameters`` as ``update`` would after ``w - rate * g``; the gradients are in ``ctx``. False: nothing was done."""
-        ...
-
-
-def descent_rate(optimizer: Optimizer, group: dict[str, Any], parameter: nn.Parameter) -> float | None:
-    """The learning rate if the optimizer's step on this parameter is ``w - rate * g`` and no more, on plain memory; else None."""
-    if type(optimizer) is not SGD or any(group[key] for key in ("momentum", "weight_decay", "maximize", "differentiable", "fused")):
-        return None
-    grad, rate = parameter.grad, group["lr"]
-    if grad is None or not isinstance(rate, float) or not isfinite(rate):
-        return None
-    plain = parameter.device.type == "cpu" and parameter.dtype == grad.dtype == torch.float32
-    return rate if plain and parameter.is_contiguous() and grad.is_contiguous() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from forgetless.errors import InputError
-from forgetless.files import sync_file, sync_folder
+from forgetless.files import cache_folder, sync_file, sync_folder
 from forgetless.progress import bar
 
 if TYPE_CHECKING:
@@ -50,14 +50,6 @@ class Language:
         """The longest sequence the model takes, in tokens, where its configuration says so."""
         config = self.model.config
         return getattr(config.get_text_config() if self.processor else config, "max_position_embeddings", None)
-
-
-def cache_folder() -> Path:
-    """``$FORGETLESS_CACHE``, else ``$XDG_CACHE_HOME/forgetless``, else ``~/.cache/forgetless``."""
-    own = os.environ.get("FORGETLESS_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forgetless"
 
 
 @contextmanager

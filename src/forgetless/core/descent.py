@@ -1,0 +1,86 @@
+"""Which optimizers' steps a method may take upon itself, instead of filtering what the optimizer did."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from forgetless.core.context import Context, Tree
+from forgetless.ops import descent
+from forgetless.ops.descent import Descent
+from forgetless.ops.fused import WHOLE, fit
+
+
+@runtime_checkable
+class Descends(Protocol):
+    """A method that can take an optimizer's step upon itself, to the same effect as filtering it."""
+
+    def descend(self, ctx: Context, parameters: Tree, step: Descent) -> bool:
+        """Move ``parameters`` as `Method.update` would after the step, and the step's memory as the optimizer would.
+
+        The gradients are in ``ctx``; the step's tensors are in the order of ``parameters``. False: nothing was done.
+        """
+        ...
+
+
+def take_steps(method: Descends, ctx: Context, names: dict[nn.Parameter, str]) -> dict[nn.Parameter, str]:
+    """Let ``method`` take the optimizer's step on the parameters ``names`` where it can; gives those still to be stepped."""
+    left, optimizer = dict(names), ctx.optimizer
+    for group in optimizer.param_groups:
+        own = [p for p in group["params"] if p in left and p.grad is not None and fit(p.detach(), p.grad)]
+        for some in _alike(optimizer, group, own):
+            step = _descent(optimizer, group, some)
+            if step is None:
+                continue
+            ctx.gradients = {left[p]: p.grad for p in some if p.grad is not None}
+            if method.descend(ctx, {left[p]: p.detach() for p in some}, step):
+                for parameter in some:
+                    del left[parameter]
+                    if isinstance(step, descent.Adam):
+                        optimizer.state[parameter]["step"] += 1
+    ctx.gradients = {}
+    return left
+
+
+def _alike(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Those parameters of a group whose memory exists, together where they have taken equally many steps."""
+    kind = type(optimizer)
+    if kind is SGD:
+        have = [p for p in parameters if not group["momentum"] or _fits(optimizer, p, "momentum_buffer")]
+        return [have] if have else []
+    if kind in (Adam, AdamW) and group["fused"]:
+        counts: dict[float, list[nn.Parameter]] = {}
+        for parameter in parameters:
+            if parameter.numel() % WHOLE == 0 and _fits(optimizer, parameter, "exp_avg", "exp_avg_sq"):
+                counts.setdefault(float(optimizer.state[parameter]["step"]), []).append(parameter)
+        return list(counts.values())
+    return []
+
+
+def _fits(optimizer: Optimizer, parameter: nn.Parameter, *names: str) -> bool:
+    kept = [optimizer.state.get(parameter, {}).get(name) for name in names]
+    return all(isinstance(tensor, Tensor) and fit(tensor) for tensor in kept)
+
+
+def _descent(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Parameter]) -> Descent | None:
+    """What the optimizer does to these parameters, if it is a `Descent` and no more; else None."""
+    rate, state = group["lr"], [optimizer.state.get(parameter, {}) for parameter in parameters]
+    if not isinstance(rate, float) or not isfinite(rate) or group["maximize"] or group["differentiable"]:
+        return None
+    if type(optimizer) is SGD:
+        if group["weight_decay"] or group["nesterov"] or group["fused"]:
+            return None
+        if not group["momentum"]:
+            return descent.Plain(rate)
+        return descent.Momentum(rate, group["momentum"], group["dampening"], [kept["momentum_buffer"] for kept in state])
+    scaled = any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf"))
+    numbers = (*group["betas"], group["eps"], group["weight_decay"])
+    if scaled or group["amsgrad"] or not all(isinstance(number, int | float) for number in numbers):
+        return None
+    means, squares = [kept["exp_avg"] for kept in state], [kept["exp_avg_sq"] for kept in state]
+    decoupled = bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
+    taken = float(state[0]["step"]) + 1
+    return descent.Adam(rate, group["betas"], group["eps"], group["weight_decay"], decoupled, taken, means, squares)
