@@ -16,6 +16,7 @@ OPTIONS = {  # else a method has its defaults; where they would do next to nothi
     "online-ewc": {"strength": 1e3},
     "mas": {"strength": 1e3},
     "si": {"strength": 100.0},
+    "gradient-protection": {"statistic": "element", "history": 3},
     "generative-replay": {"count": 4, "length": 4, "hidden": (16,), "latent": 4, "generator_steps": 4},
 }
 REFUSED = {
