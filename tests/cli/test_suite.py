@@ -171,6 +171,11 @@ WRONG = {
     "unknown task": ("parts: [{name: p, lm-eval: no_such_task_at_all}]", ["lm-eval no_such_task_at_all", "no such task"]),
     "task without its data": ("parts: [{name: p, lm-eval: t.yaml}]", ["t.yaml", "gone.jsonl does not exist"]),
     "task and data": (PART.format("lm-eval: x"), ["part p", "exactly one"]),
+    "positions without answers": (PART.format("positions: 4"), ["part p", "exact", "refuses"]),
+    "images and lm-eval": (
+        "parts: [{name: p, data: 'packaged:easy-vqa', limit: 1}, {name: t, lm-eval: t.yaml}]",
+        ["suite s", "images"],
+    ),
     "missing labels": ("labels: gone.jsonl\nparts: [{name: p, data: q.jsonl, scorer: refuses}]", ["gone.jsonl", "no such file"]),
 }
 

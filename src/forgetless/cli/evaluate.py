@@ -94,6 +94,9 @@ def _suite(model: str, after: str | None, suite: Any, batch_size: int, show: boo
     if any(part.lm_eval for part in suite.parts):
         from forgetless.integrations.lm_eval import check_tasks, run_harness
 
+        if suite.images:
+            what = "its parts have images, and tasks of lm-evaluation-harness are run on models of text alone"
+            raise InputError(what, where=f"suite {suite.name}", mend="Put them into two suites")
         check_tasks(suite.parts)
         harness = run_harness
     check_judge(suite)

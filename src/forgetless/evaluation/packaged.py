@@ -152,9 +152,16 @@ def capitals_by_language() -> Made:
             continue
         for lang, prompt in CAPITAL_PROMPTS.items():
             city = str(locales[lang].time_zones.get(zone, {}).get("city", plain)) if zone else plain
-            own = {"kind": "open", "subject": "capital", "lang": lang, "row": {"fact": code}}
             made.append(
-                Question(id=f"capital/{code}/{lang}", prompt=prompt.format(names[lang]), answers=tuple(dict.fromkeys([city, plain])), **own)
+                Question(
+                    id=f"capital/{code}/{lang}",
+                    kind="open",
+                    prompt=prompt.format(names[lang]),
+                    answers=tuple(dict.fromkeys([city, plain])),
+                    subject="capital",
+                    lang=lang,
+                    row={"fact": code},
+                )
             )
         if len(made) == _CAPITALS * len(CAPITAL_PROMPTS):
             break

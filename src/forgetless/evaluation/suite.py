@@ -30,6 +30,7 @@ from forgetless.evaluation.vision import with_images
 FOLDER = Path(__file__).parent / "suites"
 BUILT_IN = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 GROUPS = ("lang", "subject")
+SPOKEN = ("generate", "free-text", "instructions", "refuses", "complies")
 _MEND = "Write parts: a list of objects with name and data (see docs/evaluate.md)"
 
 
@@ -149,6 +150,9 @@ def _part(row: object, number: int, path: Path) -> Part:
         raise InputError(f"{part.by!r} is not allowed", where=f"{where}, by", mend=f"Give {' or '.join(GROUPS)}")
     if part.positions is not None:
         check_positions(part.positions)
+        if part.scorer not in SPOKEN:
+            mend = f"Take one of {', '.join(SPOKEN)}, or leave positions out"
+            raise InputError(f"the scorer {part.scorer} lets the model give no answer, which positions needs", where=where, mend=mend)
     try:
         check_scorer(part.scorer)
         check_template(part.template)

@@ -31,7 +31,7 @@ def with_images(questions: Sequence[Question], folder: Path) -> list[Question]:
     """The questions with their images as paths that can be opened; every one is opened once.
 
     Raises:
-        InputError: an image is missing, or is none.
+        InputError: an image is missing, is none, or lies outside of ``folder`` once links are followed.
     """
     made = []
     checked: set[Path] = set()
@@ -41,6 +41,9 @@ def with_images(questions: Sequence[Question], folder: Path) -> list[Question]:
             continue
         path = folder / question.image
         if path not in checked:
+            if not path.resolve().is_relative_to(folder.resolve()):
+                what, mend = f"the image {path} lies outside of {folder}", "Keep the images in one folder"
+                raise InputError(what, where=question.where or question.id, mend=mend)
             _check(path, question)
             checked.add(path)
         made.append(replace(question, image=str(path)))

@@ -176,7 +176,7 @@ def _rows(task: str, results: Sequence[dict[str, Any]], models: Sequence[Languag
         row["higher_is_better"] = results[0].get("higher_is_better", {}).get(task, {}).get(metric)
         own = [[_number(one[key]) for key in keys] for one in values]
         told = [
-            {"model": m.name, "harness": result["results"][task].get(f"{metric},{chosen}")}
+            {"model": m.name, "harness": _number(result["results"][task].get(f"{metric},{chosen}"))}
             for m, result in zip(models, results, strict=True)
         ]
         if any(value is None for one in own for value in one):
