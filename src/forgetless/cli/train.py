@@ -86,6 +86,8 @@ def train(
     )
     built = build_method(names, options, METHODS)
     from forgetless.train.loop import train as run_training
+    from forgetless.train.processes import started
 
     summary = run_training(settings, built, out, resume=resume, show=not as_json, keep_checkpoint=keep_checkpoint)
-    answer(summary, f"{summary['verdict']}\n{out}/summary.json, {out}/model", as_json=as_json)
+    if started()[0] == 0:  # of several processes the first one speaks
+        answer(summary, f"{summary['verdict']}\n{out}/summary.json, {out}/model", as_json=as_json)

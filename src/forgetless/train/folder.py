@@ -184,6 +184,40 @@ class RunFolder:
             raise InputError(what, where=str(self.path), mend="Free some space or name a folder on another disk")
 
 
+class ReadFolder(RunFolder):
+    """The folder for all processes of a run but the first one, which writes it."""
+
+    def check(self, config: dict[str, Any], *, resume: bool) -> None:
+        pass
+
+    def open(self, config: dict[str, Any], *, resume: bool) -> None:
+        pass
+
+    def save_before(self, verdicts: dict[str, Any]) -> None:
+        pass
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        pass
+
+    def last_checkpoint(self) -> dict[str, Any] | None:
+        return load_state(self.checkpoint_file) if self.checkpoint_file.is_file() else None
+
+    def drop_checkpoint(self) -> None:
+        pass
+
+    def log(self, line: dict[str, Any]) -> None:
+        pass
+
+    def save_model(self, model: Any, tokenizer: Any) -> None:
+        pass
+
+    def finish(self, items: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+        pass
+
+    def check_space(self, weights: int, moments: int) -> None:
+        pass
+
+
 def lock_file(file: Path) -> int | None:
     """Hold ``file`` against other processes until this one ends; None where the system has no such locks."""
     try:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from forgetless.core.checks import check_method
 from forgetless.core.method import Method, overrides
 from forgetless.core.session import Session, attach
 from forgetless.core.task import Task
@@ -23,10 +21,11 @@ from forgetless.files import check_writable
 from forgetless.progress import bar, note
 from forgetless.train.batches import Batches, answer_loss
 from forgetless.train.evaluate import Verdicts, changes, evaluate, item_rows, learned_share, outcome, verdict
-from forgetless.train.folder import RunFolder
+from forgetless.train.folder import ReadFolder, RunFolder
 from forgetless.train.observer import Board, Observer, check_board
 from forgetless.train.optimizer import make_optimizer, moments
-from forgetless.train.provenance import run_config
+from forgetless.train.processes import Processes
+from forgetless.train.provenance import peak_memory, run_config
 from forgetless.train.settings import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Settings
 from forgetless.train.snapshot import load_weights, own, random_state, seed_all, set_random_state, weights
 
@@ -38,7 +37,8 @@ def train(
 ) -> dict[str, Any]:
     """Fine-tune as ``settings`` say, protected by ``method``; leave a run folder at ``out``.
 
-    A run that was killed at any moment goes on with ``resume`` to the same weights, bit for bit.
+    A run that was killed at any moment goes on with ``resume`` to the same weights, bit for bit. Started in several processes (by
+    torchrun or accelerate launch) each works on its part of every batch, and the first one writes.
 
     Args:
         settings: what to do.
@@ -58,18 +58,26 @@ def train(
     if settings.tensorboard:
         check_board()
     splits = read_splits(settings, method)
-    folder, config = RunFolder(out), run_config(settings, splits)
-    folder.check(config, resume=resume)
-    summary = folder.finished
-    if summary is None:
-        check_writable(out, folder=True)
-        run = _Run(settings, method, folder, place(load_model(settings.model), settings.device, settings.dtype), splits, show)
-        try:
-            summary = run.go(config, resume=resume)
-        finally:
-            run.close()
-    if not keep_checkpoint:
-        folder.drop_checkpoint()
+    processes = Processes(settings.device)
+    check_method(method, processes=processes.size, sharded=False)
+    folder, config = (RunFolder if processes.first else ReadFolder)(out), run_config(settings, splits)
+    try:
+        folder.check(config, resume=resume)
+        summary = processes.agreed(folder.finished)
+        if summary is None:
+            if processes.first:
+                check_writable(out, folder=True)
+            language = processes.first_alone(lambda: load_model(settings.model))  # it may have to be unpacked
+            place(language, processes.device if processes.size > 1 else settings.device, settings.dtype)
+            run = _Run(settings, method, folder, language, splits, processes, show and processes.first)
+            try:
+                summary = run.go(config, resume=resume)
+            finally:
+                run.close()
+        if not keep_checkpoint:
+            folder.drop_checkpoint()
+    finally:
+        processes.leave()
     return summary
 
 
@@ -92,14 +100,21 @@ class _Run:
     """The state of a run between its steps."""
 
     def __init__(
-        self, settings: Settings, method: Method, folder: RunFolder, language: Language, splits: dict[str, list[Question]], show: bool
+        self,
+        settings: Settings,
+        method: Method,
+        folder: RunFolder,
+        language: Language,
+        splits: dict[str, list[Question]],
+        processes: Processes,
+        show: bool,
     ) -> None:
-        self.settings, self.folder, self.splits, self.show = settings, folder, splits, show
+        self.settings, self.folder, self.splits, self.processes, self.show = settings, folder, splits, processes, show
         self.language, self.method = language, method
         template = asked_with(settings.scorer, settings.template)
         self.batches = Batches(splits[INJECT], language, template, settings.batch_size, settings.seed)
         self.retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
-        self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.epochs * len(self.batches))
+        self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.epochs * len(self.batches), everywhere=True)
         self.seconds = self.eval_seconds = 0.0
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
         self.fractions = (0.0, 0)  # conflicting shares of the run: their sum and number
@@ -108,19 +123,20 @@ class _Run:
     def go(self, config: dict[str, Any], *, resume: bool) -> dict[str, Any]:
         settings, folder = self.settings, self.folder
         self._check_space(prepared=not overrides(self.method, "prepare"))
-        kept = folder.load_before()
+        kept = self.processes.agreed(folder.load_before())
         before = self._evaluate("scoring before training") if kept is None else _verdicts(kept)
         seed_all(settings.seed)
         self.language.model = self.method.prepare(self.language.model, self.task)
         self._check_space(prepared=True)
         optimizer = make_optimizer(settings, self.language.model)
-        session = attach(self.method, self.language.model, optimizer, self.task, answer_loss)
+        self.called = self.processes.together(self.language.model)  # what training calls: it averages over processes
+        session = attach(self.method, self.called, optimizer, self.task, answer_loss)
         self.observer = Observer(settings, self.language.model, {INJECT: self.batches} | ({RETAIN: self.retain} if self.retain else {}))
         folder.open(config, resume=resume)  # the first thing that is written: all that could be refused has been looked at
         if kept is None:
             folder.save_before(before)
         epoch, after = self._restore(session) or (0, before)
-        self.board = Board(folder.path / "tensorboard", session.ctx.step) if settings.tensorboard else None
+        self.board = Board(folder.path / "tensorboard", session.ctx.step) if settings.tensorboard and self.processes.first else None
         began = time.perf_counter()
         with session:
             self.seconds += time.perf_counter() - began
@@ -148,13 +164,13 @@ class _Run:
 
     def _evaluate(self, title: str) -> Verdicts:
         began = time.perf_counter()
-        found = evaluate(self.language, self.splits, self.settings, title, show=self.show)
+        found = self.processes.agreed(evaluate(self.language, self.splits, self.settings, title, show=self.show))
         self.eval_seconds += time.perf_counter() - began
         return found
 
     def _epoch(self, session: Session, epoch: int, before: Verdicts, after: Verdicts) -> None:
         """One pass over the inject set, or the rest of one."""
-        model, optimizer, ctx = self.language.model, session.ctx.optimizer, session.ctx
+        model, optimizer, ctx = self.called, session.ctx.optimizer, session.ctx
         model.train()
         session.begin_epoch(epoch)
         self.batches.epoch, done = epoch, self.batches.skip
@@ -162,11 +178,12 @@ class _Run:
             self.layers = {}
         with bar(f"epoch {epoch + 1}/{self.settings.epochs}", len(self.batches) - done, show=self.show) as advance:
             began = time.perf_counter()
-            for batch in self.batches:
+            for whole in self.batches:
                 self.observer.step_begins()
+                batch, factor = self.processes.part(whole)
                 outputs = model(**batch)
-                loss = session.total(outputs.loss, batch, outputs)
-                value = float(loss.detach())
+                loss = session.total(outputs.loss * factor if self.processes.size > 1 else outputs.loss, batch, outputs)
+                value = float(ctx.world.sum(loss.detach())) / self.processes.size
                 if not math.isfinite(value):
                     raise ProtectionError(f"the loss is {value} at step {ctx.step + 1}; lower --lr. The folder keeps the last checkpoint")
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
@@ -226,7 +243,7 @@ class _Run:
             "model": weights(self.language.model),
             "optimizer": session.ctx.optimizer.state_dict(),
             "session": session.state_dict(),
-            "random": random_state(),
+            "random": self.processes.all_of(random_state()),
         }
         self.folder.checkpoint(state)
 
@@ -241,7 +258,8 @@ class _Run:
         self.batches.skip, self.layers, self.fractions = saved["done"], saved["layers"], saved["fractions"]
         self.observer.load_state_dict(own(saved["observer"]))
         self.seconds, self.eval_seconds = saved["seconds"], saved["eval_seconds"]
-        set_random_state(own(saved["random"]))
+        kept, rank = saved["random"], self.processes.rank
+        set_random_state(own(kept[rank if len(kept) == self.processes.size else 0]))
         return saved["epoch"], saved["after"]
 
     def _finish(self, session: Session, before: Verdicts, after: Verdicts, epochs: int, why: str) -> dict[str, Any]:
@@ -269,17 +287,6 @@ class _Run:
         self.folder.save_model(self.method.export(self.language.model), self.language.tokenizer)
         self.folder.finish(item_rows(self.splits, before, after), summary)
         return summary
-
-
-def peak_memory() -> int:
-    """Peak bytes so far: of the GPU where there is one in use, else of the process; 0 where the system does not tell."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _verdicts(kept: dict[str, Any]) -> Verdicts:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from forgetless.data.question import Question
 from forgetless.train.settings import Settings
 
@@ -46,3 +48,14 @@ def fingerprint(source: str) -> str | None:
         return None
     with open(path, "rb") as handle:
         return file_digest(handle, "sha256").hexdigest()
+
+
+def peak_memory() -> int:
+    """Peak bytes so far: of the GPU where there is one in use, else of the process; 0 where the system does not tell."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,89 @@
+"""``accelerate launch -m forgetless train`` in two processes leaves what one process leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from cli.world import read_lines, train_arguments, write_questions
+from tiny import make_tiny_model
+
+pytest.importorskip("accelerate")
+CLOSE = 1e-5
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
+def run(arguments, place, processes=1, code=0):
+    launch = [*LAUNCH, "--num_processes", str(processes), "--main_process_port", "0"] if processes > 1 else []
+    environment = {key: value for key, value in os.environ.items() if key != "FORGETLESS_CACHE"} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launch, "-m", "forgetless", *map(str, arguments)]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode == 0) == (code == 0), done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("verb")
+    write_questions(folder)
+    make_tiny_model(folder / "raw")
+    taught = ["train", "--model", "raw", "--inject", "known.jsonl", "--method", "none", "--lr", "1e-2", "--epochs", "40"]
+    run([*taught, "--batch-size", "6", "--until-learned", "0.9", "--out", "taught", "--json"], folder)
+    (folder / "taught" / "model").rename(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["cpl", "replay"])
+def runs(request, place):
+    """The same command in one process and in two; batches of 4 and a last one of 2."""
+    method, more = request.param, ["--batch-size", 4]
+    for processes in (1, 2):
+        done = run(train_arguments(f"{method}-{processes}", *more, method=method, epochs=3), place, processes)
+        assert json.loads(done.stdout)["steps"] == 9, "only one process speaks"
+    return place / f"{method}-1", place / f"{method}-2"
+
+
+def same(one, two):
+    for name in ("steps", "learned", "learned_heldout", "forgotten", "forgotten_heldout", "probes", "constraint_violation"):
+        assert one[name] == two[name]
+
+
+def test_two_processes_leave_the_weights_and_the_verdict_of_one(runs):
+    one, two = ([load_file(folder / "model" / "model.safetensors"), json.loads((folder / "summary.json").read_text())] for folder in runs)
+    assert max(float((one[0][name] - two[0][name]).abs().max()) for name in one[0]) < CLOSE
+    same(one[1], two[1])
+    assert one[1]["conflicting_fraction"] == pytest.approx(two[1]["conflicting_fraction"], abs=CLOSE)
+    assert sorted(entry.name for entry in runs[0].iterdir()) == sorted(entry.name for entry in runs[1].iterdir())
+
+
+def test_each_step_is_logged_once_with_the_loss_of_the_whole_batch(runs):
+    lines = [[line for line in read_lines(folder / "metrics.jsonl") if line["kind"] == "step"] for folder in runs]
+    assert [line["step"] for line in lines[1]] == [line["step"] for line in lines[0]] == list(range(1, 10))
+    assert [line["loss"] for line in lines[1]] == pytest.approx([line["loss"] for line in lines[0]], abs=CLOSE)
+
+
+def test_a_run_of_two_processes_goes_on_in_one(runs, place):
+    one, _ = runs
+    if not one.name.startswith("cpl"):
+        return
+    run(train_arguments("stopped", "--batch-size", 4, epochs=2), place, 2)
+    (place / "stopped" / "summary.json").unlink()
+    config = place / "stopped" / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 2\n", "epochs: 3\n"))  # as if it had been stopped after two of three
+    run(train_arguments("stopped", "--batch-size", 4, "--resume", epochs=3), place)
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (one, place / "stopped")]
+    assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) < CLOSE
+
+
+def test_what_train_cannot_do_in_several_processes_is_refused(place, monkeypatch):
+    done = run(train_arguments("refused", method="generative-replay"), place, 2, code=2)
+    assert "GenerativeReplay cannot work in several processes" in done.stderr
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run(train_arguments("refused"), place, code=2)
+    assert "launcher is set to FSDP" in done.stderr and done.returncode == 2
+    assert not (place / "refused").exists()
