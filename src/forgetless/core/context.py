@@ -104,6 +104,17 @@ class Context:
                 return
             yield from found
 
+    def balance(self, terms: float | Tensor) -> float:
+        """The factor for this process's mean over ``terms`` things, with which the mean over processes is that over all things.
+
+        Collective; 1 in one process. A process that has none takes part with a mean of anything, and a factor of 0.
+        """
+        if self.world.size == 1:
+            return 1.0
+        own = float(terms)
+        total = float(self.world.sum(torch.tensor(own, dtype=torch.float64)))
+        return self.world.size * own / total if total else 0.0
+
     def part(self, things: list[Any]) -> list[Any]:
         """This process's part of a list that is the same on every process: the parts follow one another by rank."""
         size, rank = self.world.size, self.world.rank

@@ -28,6 +28,9 @@ def batch_size(batch: Any) -> int:
     return 1
 
 
+Size = Callable[[Any], int]
+
+
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
     """Evaluation mode (no dropout, batch norm on its running statistics), with gradients, without using up random numbers."""
@@ -57,7 +60,12 @@ def borrowed_grads(ctx: Context) -> Iterator[None]:
 
 
 def mean_gradient(
-    ctx: Context, batches: Iterable[Any], *, each: Callable[[Tree], None] | None = None, everywhere: bool | None = None
+    ctx: Context,
+    batches: Iterable[Any],
+    *,
+    each: Callable[[Tree], None] | None = None,
+    everywhere: bool | None = None,
+    size: Size = batch_size,
 ) -> Tree:
     r"""The gradient of the mean loss on ``batches``: :math:`\frac{1}{N}\sum_b n_b \nabla_\theta L_b`.
 
@@ -66,10 +74,11 @@ def mean_gradient(
 
     Args:
         ctx: the session's context.
-        batches: walked once; each is weighted by its number of examples (`batch_size`).
+        batches: walked once; each is weighted by its ``size``.
         each: called with the gradient of every single batch (costs one more copy of the gradients); of several processes with that
             of the batches which they have at the same time, together.
         everywhere: whether every process is given the same batches; then each works on its share of them. Left out: as the task says.
+        size: of a batch; the number of its examples.
 
     Returns:
         Gradients by name, of those parameters that the loss depends on.
@@ -82,7 +91,7 @@ def mean_gradient(
     seen = first = 0
     same = ctx.task.everywhere if everywhere is None else everywhere
     with borrowed_grads(ctx), quiet(ctx.model), reducing(ctx.model):
-        for batch, weight, count in _rounds(ctx, batches, same, together=each is not None):
+        for batch, weight, count in _rounds(ctx, batches, same, size, together=each is not None):
             first = first or count
             seen += count
             loss = ctx.loss_fn(ctx.model, batch)
@@ -132,7 +141,7 @@ def edit_gradients(method: Method, ctx: Context) -> None:
     ctx.held.give_back()
 
 
-def _rounds(ctx: Context, batches: Iterable[Any], same: bool, *, together: bool) -> Iterator[tuple[Any, float, int]]:
+def _rounds(ctx: Context, batches: Iterable[Any], same: bool, size: Size, *, together: bool) -> Iterator[tuple[Any, float, int]]:
     """This process's batches, the factor of each loss, and the examples that count for it.
 
     Where a backward pass is a collective (FSDP), or the gradient of every batch is asked for, processes go through their batches
@@ -141,19 +150,19 @@ def _rounds(ctx: Context, batches: Iterable[Any], same: bool, *, together: bool)
     world = ctx.world
     if world.size == 1:
         for batch in batches:
-            count = batch_size(batch)
+            count = size(batch)
             yield batch, count, count
         return
     if not ctx.held.sharded and not together:
         for batch in islice(iter(batches), world.rank, None, world.size) if same else batches:
-            count = batch_size(batch)
+            count = size(batch)
             yield batch, count, count
         return
     walk = islice(iter(batches), world.rank, None, world.size) if same and not together else iter(batches)
     latest: Any = None
     while True:
         found = list(islice(walk, 1))
-        counts = world.shares(batch_size(found[0]) if found else 0)
+        counts = world.shares(size(found[0]) if found else 0)
         if not sum(counts):
             return
         if latest is None and 0 in counts:  # some process has none at all

@@ -92,6 +92,10 @@ class Predictions:
                 return kept.nonzero()[:, 0]
         return torch.arange(self.size(batch))
 
+    def terms(self, batch: Any) -> int:
+        """How many things the task's mean loss of a batch is over: its rows. Several processes weigh their parts of a batch by it."""
+        return len(self.owners(batch))
+
     def active(self, batch: Any) -> Tensor | None:
         """Bool of shape (examples, units): the units that each example may use; None: all."""
         if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) == 3:

@@ -80,6 +80,9 @@ class PreferencePredictions(Predictions):
     def size(self, batch: Any) -> int:
         return int(batch["input_ids"].shape[0]) // 2
 
+    def terms(self, batch: Any) -> int:
+        return self.size(batch)
+
     def examples(self, batch: Any) -> list[Any]:
         size = self.size(batch)
         return [{key: value[index::size] for key, value in batch.items()} for index in range(size)]

@@ -36,8 +36,8 @@ def protect(
         trainer: a transformers ``Trainer`` or ``Seq2SeqTrainer``, or TRL's ``SFTTrainer``, ``DPOTrainer`` or ``GRPOTrainer`` (this one in
             one process), that has not trained yet; in several processes with DDP or FSDP2, every process calls this alike.
         method: a method or a chain. Its ``prepare`` runs here; where it changes the model, ``trainer.model`` is what it returned.
-        retain: data that the model must stay good at, the whole of it in every process: a dataset in the same form as the trainer's ``train_dataset``; for GRPOTrainer
-            texts (``prompt`` and ``completion``, ``messages``, or ``text``), which count by cross-entropy.
+        retain: data that the model must stay good at, the whole of it in every process: a dataset in the same form as the trainer's
+            ``train_dataset``; for GRPOTrainer texts (``prompt`` and ``completion``, ``messages``, or ``text``) that count by cross-entropy.
         name: names the task.
         index: its place in a stream of tasks, from 0; each task has a trainer of its own, all have the same method object.
         last: no task follows, so nothing is worked out for one.

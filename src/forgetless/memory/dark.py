@@ -73,13 +73,13 @@ class DarkReservoir(Reservoir):
         batch = self.store.batch(places, ctx.task.predictions, _device(ctx))
         predictions = ctx.task.predictions
         now = predictions.logits(predictions.outputs(ctx.model, batch), batch, every=True)
-        return functional.mse_loss(now, self.store.extra("logits", places, now.device).to(now.dtype))
+        return ctx.balance(len(now)) * functional.mse_loss(now, self.store.extra("logits", places, now.device).to(now.dtype))
 
     def labelled_loss(self, ctx: Context, places: Sequence[int], new: Any) -> Tensor:
         """The task's own loss on these examples and their labels, beside the new batch ``new``."""
         predictions = ctx.task.predictions
         batch = self.store.batch(places, predictions, _device(ctx))
-        return ctx.loss_fn(ctx.model, predictions.update_active(batch, new, ctx.task.earlier_heads))
+        return ctx.balance(predictions.terms(batch)) * ctx.loss_fn(ctx.model, predictions.update_active(batch, new, ctx.task.earlier_heads))
 
 
 class DarkReplay(Method):

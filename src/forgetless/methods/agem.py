@@ -74,7 +74,7 @@ class AGEM(Method):
         places = ctx.part(torch.randperm(len(self.memory), generator=self.memory.generator)[: self.batch_size].tolist())
         device = next(iter(grads.values())).device
         batches = [self._present(self.memory.store.batch(places, ctx.task.predictions, device))] if places else []
-        reference = mean_gradient(ctx, batches, everywhere=False)
+        reference = mean_gradient(ctx, batches, everywhere=False, size=lambda batch: max(1, ctx.task.predictions.terms(batch)))
         try:
             found = project_one(grads, reference, ctx.world.sum_shards)
         except ValueError as error:

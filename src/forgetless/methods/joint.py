@@ -72,7 +72,7 @@ class Joint(Method):
         places = self.walk.draw(sum(sizes), len(self.old))[start : start + sizes[ctx.world.rank]]
         drawn = predictions.update_active(self.old.batch(places, predictions, device), batch, ctx.task.earlier_heads)
         ctx.report("memory_examples", len(self.old))
-        return ctx.loss_fn(ctx.model, drawn) * (len(self.old) / self.new)
+        return ctx.loss_fn(ctx.model, drawn) * (ctx.balance(predictions.terms(drawn)) * len(self.old) / self.new)
 
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
         if len(self.old) and self.new:

@@ -87,6 +87,7 @@ class KL(Method):
         student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch)
         teacher = teacher_logits(ctx.model, self.teacher, batch, read, every=False)  # on every process, whatever its batch holds
         if not len(student):
+            ctx.balance(0)
             ctx.report("kl", Share(0.0, 0.0, "data"))
             return None
         rows = kl_rows(teacher, student, self.direction)
@@ -95,4 +96,4 @@ class KL(Method):
             weights[positions(read.owners(batch)).to(rows.device) < self.first_tokens] = self.first_weight
         total, whole = (weights * rows).sum(), weights.sum()
         ctx.report("kl", Share(total.detach(), whole, "data"))
-        return self.strength * (total / whole)
+        return ctx.balance(whole) * self.strength * (total / whole)

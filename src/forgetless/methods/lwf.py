@@ -68,7 +68,8 @@ class LwF(Method):
         read = ctx.task.predictions
         student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch, every=True)
         teacher = teacher_logits(ctx.model, self.teacher, batch, read)  # on every process, whatever its batch holds
+        factor = ctx.balance(len(student))
         if not len(student):
             return None
         weight = max(1, ctx.task.index) if self.strength == "balanced" else float(self.strength)
-        return weight * grouped(student, teacher, kept_groups(ctx.task), self.temperature)
+        return factor * weight * grouped(student, teacher, kept_groups(ctx.task), self.temperature)

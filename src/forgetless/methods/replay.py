@@ -113,13 +113,13 @@ class Replay(Method):
         self.seen, self.drawn = self.seen + sum(sizes), ends[-1]
         if self.drawn == drawn:
             return None
-        count, new = len(own), sizes[ctx.world.rank]
         everyones = self.walk.draw(self.drawn - drawn, kept + len(self.retained))
         places = everyones[own.start - drawn : own.stop - drawn] or everyones[:1]  # with FSDP all go along, be it with a weight of zero
         examples = [self.memory.store.examples[p] if p < kept else self.retained.examples[p - kept] for p in places]
         drawn = predictions.update_active(to(predictions.collate(examples), device), batch, ctx.task.earlier_heads)
         ctx.report("memory_examples", kept + len(self.retained))
-        return ctx.loss_fn(ctx.model, drawn) * (weight * count / (self.ratio * new))
+        factor = ctx.balance(predictions.terms(drawn) if len(own) else 0)
+        return ctx.loss_fn(ctx.model, drawn) * (factor * weight * len(everyones) / (self.ratio * sum(sizes)))
 
     def end_task(self, ctx: Context) -> None:
         self.tasks += 1
