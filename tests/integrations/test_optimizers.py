@@ -157,3 +157,19 @@ def test_schedules_run_as_without_a_method(schedule, tiny, tmp_path):
         trainer.train()
         found.append((weights(trainer), [line["learning_rate"] for line in trainer.state.log_history if "learning_rate" in line]))
     assert found[0][1] == found[1][1] and len(found[0][1]) == 6 and apart(found[0][0], found[1][0]) == 0.0
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_model_loaded_in_bf16_stays_so_and_cpl_freezes_exactly(recompute, tiny, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.bfloat16)
+    method = fl.CPL(mask="fixed")
+    trainer = make_trainer(tiny, tmp_path, model=model, bf16=True, activation_checkpointing=recompute, learning_rate=0.01)
+    fl.protect(trainer, fl.Replay() >> method, rows(8, 1))
+    before = weights(trainer)
+    trainer.train()
+    after, held, moved = weights(trainer), 0, 0
+    for key, value in before.items():
+        frozen = method.frozen(key, value.shape)
+        assert after[key].dtype == torch.bfloat16 and torch.equal(value[frozen], after[key][frozen])
+        held, moved = held + int(frozen.sum()), moved + int((value != after[key]).sum())
+    assert held > 1000 and moved > 1000 and trainer.forgetless.constraint_violation == 0.0
