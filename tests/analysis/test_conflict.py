@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from forgetless.analysis.conflict import conflict, parts
 from forgetless.analysis.passes import consuming, trainable
+from forgetless.analysis.taylor import direction, slopes_of
 from forgetless.core.predictions import Predictions
 from forgetless.errors import InputError
 from language import language_batches, language_loss, language_model
@@ -110,6 +111,16 @@ def test_some_tensors_alone_are_what_they_are_among_all(case: Any) -> None:
     torch.testing.assert_close(some.inner, whole.within(names))
     with pytest.raises(InputError, match="no trainable parameter"):
         conflict(model, loss, retain, inject, tensors=["absent"])
+
+
+def test_products_along_adams_step_are_those_of_its_direction() -> None:
+    model, retain, inject = net(), batches(2, 1), single(batches(1, 3))
+    plain, found = conflict(model, loss_fn, {"a": retain}, inject), conflict(model, loss_fn, {"a": retain}, inject, step="adamw")
+    assert found.inner.tolist() == pytest.approx(slopes_of(model, loss_fn, retain, inject, step="adamw"), rel=1e-5, abs=1e-9)
+    assert plain.inner.tolist() == pytest.approx(slopes_of(model, loss_fn, retain, inject), rel=1e-5, abs=1e-9)
+    assert (found.similarity, found.whole) == (plain.similarity, plain.whole) and found.inner.tolist() != plain.inner.tolist()
+    lengths = [direction(torch.cat([g.flatten() for g in gradient(model, loss_fn, [one]).values()]), "adamw").norm() for one in inject]
+    assert found.norms.tolist() == pytest.approx([float(length) for length in lengths], rel=1e-4)
 
 
 def test_batches_of_several_weigh_by_their_examples() -> None:

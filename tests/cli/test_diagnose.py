@@ -36,11 +36,16 @@ def test_it_prints_and_writes_the_same_figures(warm: Any, place: Path) -> None:
 
 
 def test_it_answers_in_json_alone_and_a_file_gives_the_flags(warm: Any, place: Path) -> None:
-    (place / "d.yaml").write_text("fast: true\ncheck: 5\ncurve-items: 0\nlr: 1e-4\n")
+    (place / "d.yaml").write_text("fast: true\ncheck: 5\ncurve-items: 0\nlr: 1e-4\noptimizer: adamw\n")
     done = warm.run(*arguments()[:-4], "--config", "d.yaml", "--json", cwd=place)
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert found["ranking"]["mode"] == "last layers" and found["ranking"]["lr"] == 1e-4 and found["curve"] == {}
+    assert (
+        found["ranking"]["mode"] == "last layers"
+        and found["ranking"]["lr"] == 1e-4
+        and found["ranking"]["optimizer"] == "adamw"
+        and found["curve"] == {}
+    )
     assert found["ranking"]["fast_against_exact"]["n"] == 5 and done.err == ""
 
 
@@ -88,6 +93,7 @@ BAD = {
     "an infinite rate": (nothing, ["--rates", "inf"], ["rates"]),
     "no rates": (nothing, ["--rates", ","], ["rates"]),
     "unknown group": (nothing, ["--group-by", "colour"], ["colour"]),
+    "unknown optimizer": (nothing, ["--optimizer", "magic"], ["--optimizer", "'magic'"]),
     "no memory": (nothing, ["--hold-gb", "0"], ["--hold-gb"]),
     "no such model": (nothing, ["--model", "./absent"], ["absent"]),
     "folder in use": (full_folder, [], ["found", "not empty"]),

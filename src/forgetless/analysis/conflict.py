@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from forgetless.analysis.passes import BROKEN, reference, trainable, watching
 from forgetless.analysis.places import Place, places
 from forgetless.analysis.similarity import Conflict, TensorConflict
+from forgetless.analysis.taylor import Step, check_step, direction
 from forgetless.core.context import LossFunction, Tree
 from forgetless.core.gradients import batch_size
 from forgetless.errors import InputError
@@ -30,6 +31,7 @@ def conflict(
     retain: Mapping[str, Sequence[Any]],
     inject: Sequence[Any],
     *,
+    step: Step = "sgd",
     tensors: Collection[str] | None = None,
     hold_bytes: int | None = None,
     advance: Advance = silent,
@@ -54,6 +56,8 @@ def conflict(
         retain: batches by group; groups may be anything (subjects, files). Walked once for each part of the tensors.
         inject: n batches, weighted by their examples. Walked likewise. Each is a row i of the result: give batches of one example
             (`forgetless.core.predictions.Predictions.examples` cuts larger ones) to rank examples.
+        step: whose step the products with single examples are for: ``sgd`` (along :math:`g(i)`) or ``adamw`` (along the first step of Adam,
+            `forgetless.analysis.taylor.direction`), which have little to do with each other. Conflict is of the gradients in both.
         tensors: names of the parameters to look at; None takes all trainable ones.
         hold_bytes: None takes the bytes of those weights, or `HOLD_BYTES` if that is more.
         advance: told of every inject example gone through, `parts` times n in all.
@@ -63,11 +67,12 @@ def conflict(
     """
     if not retain or not inject:
         raise InputError("there is no example", where="retain" if not retain else "inject", mend="Give at least one")
+    check_step("step", step)
     looked = trainable(model, tensors)
     counts = [sum(batch_size(batch) for batch in batches) for batches in retain.values()]
     if 0 in counts:
         raise InputError("a group holds no example", where=f"retain {list(retain)[counts.index(0)]!r}", mend="Leave it out")
-    found = _Found(list(looked), [count / sum(counts) for count in counts], [batch_size(batch) for batch in inject])
+    found = _Found(list(looked), [count / sum(counts) for count in counts], [batch_size(batch) for batch in inject], step)
     for part in parts(looked, len(retain), hold_bytes):
         found.references = [reference(model, loss_fn, part, batches) for batches in retain.values()]
         with watching(model, loss_fn, part, found.visit) as take:
@@ -104,8 +109,8 @@ def parts(parameters: dict[str, nn.Parameter], groups: int, hold_bytes: int | No
 class _Found:
     """What the passes leave."""
 
-    def __init__(self, names: list[str], weights: list[float], sizes: list[int]) -> None:
-        self.names, self.weights, self.sizes, self.row = names, weights, sizes, 0
+    def __init__(self, names: list[str], weights: list[float], sizes: list[int], step: Step) -> None:
+        self.names, self.weights, self.sizes, self.step, self.row = names, weights, sizes, step, 0
         examples = len(sizes)
         self.column = {name: index for index, name in enumerate(names)}
         self.by_tensor = torch.zeros(examples, len(names), dtype=torch.float64)
@@ -122,12 +127,13 @@ class _Found:
     def visit(self, name: str, grad: Tensor) -> None:
         """Take in the gradient of one example in one tensor."""
         column, row = self.column[name], self.row
+        along = direction(grad, self.step)
         for group, tree in enumerate(self.references):
             if name in tree:
-                product = float(inner(tree[name], grad))
+                product = float(inner(tree[name], along))
                 self.by_group[row, group] += product
                 self.by_tensor[row, column] += self.weights[group] * product
-        self.squares[row] += float(inner(grad, grad))
+        self.squares[row] += float(inner(along, along))
         size = self.sizes[row]
         if name in self.total:
             self.total[name].add_(grad, alpha=size)
@@ -168,6 +174,7 @@ class _Found:
     def result(self, groups: tuple[str, ...], counts: tuple[int, ...], where: dict[str, Place]) -> Conflict:
         ordered = tuple(self.tensors[name] for name in self.names)
         return Conflict(
+            step=self.step,
             groups=groups,
             examples_retain=counts,
             places={name: where[name] for name in self.names},

@@ -14,7 +14,7 @@ from forgetless.analysis.places import last_layers, places
 from forgetless.analysis.questions import answer_loss, batches, encoded, grouped
 from forgetless.analysis.refresh import sign_turns
 from forgetless.analysis.suggestion import suggest
-from forgetless.analysis.taylor import RATES, STEPS, RatePoint, largest_trusted, taylor_curve
+from forgetless.analysis.taylor import RATES, STEPS, RatePoint, Step, largest_trusted, taylor_curve
 from forgetless.core import options
 from forgetless.data.model import Language
 from forgetless.data.question import Question
@@ -31,6 +31,7 @@ class Plan:
 
     Attributes:
         lr: the learning rate that predictions are told for.
+        optimizer: whose step the ranking is for: ``sgd`` or ``adamw`` (its first).
         rates: learning rates of the curve.
         curve_items: inject examples, spread over the ranking, that the curve steps on; 0 leaves the curve, the refresh interval and
             the rate out.
@@ -56,6 +57,7 @@ class Plan:
     template: str | None = None
     batch_size: int = PASS_BATCH
     hold_bytes: int | None = None
+    optimizer: Step = "sgd"
 
     def __post_init__(self) -> None:
         options.number("lr", self.lr, above=True)
@@ -68,6 +70,7 @@ class Plan:
         options.whole("check", self.check, 3)
         options.whole("batch-size", self.batch_size)
         options.count("hold-bytes", self.hold_bytes)
+        options.choice("optimizer", self.optimizer, STEPS)
         options.choice("group-by", self.group_by, ("subject", "none"))
 
 
@@ -135,7 +138,7 @@ def diagnose(
         "items": _items(ranked, inject, plan.lr),
         "against": int((ranked.inner < 0).sum()),
         "ranking": {
-            "mode": "last layers" if plan.fast else "exact", "lr": plan.lr,
+            "mode": "last layers" if plan.fast else "exact", "optimizer": plan.optimizer, "lr": plan.lr,
             "fast_tensors": len(few), "fast_weights": _weight_share(model, few), "fast_against_exact": check,
         },
         "curve": {step: [point.to_dict() for point in points] for step, points in curves.items()},
@@ -174,7 +177,9 @@ def _conflict(
     title: str, language: Language, by_group: dict[str, Any], rows: list[Any], tensors: list[str] | None, plan: Plan, show: bool
 ) -> Conflict:
     with bar(title, None, show=show) as advance:
-        return conflict(language.model, answer_loss, by_group, rows, tensors=tensors, hold_bytes=plan.hold_bytes, advance=advance)
+        return conflict(
+            language.model, answer_loss, by_group, rows, step=plan.optimizer, tensors=tensors, hold_bytes=plan.hold_bytes, advance=advance
+        )
 
 
 def _items(ranked: Conflict, inject: Sequence[Question], lr: float) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from forgetless.analysis.places import KINDS, Place
+from forgetless.analysis.taylor import Step
 from forgetless.ops.similarity import MagnitudeSketch
 
 
@@ -59,6 +60,7 @@ class Conflict:
     r"""What `conflict` found. M is the retain set, I the inject set, g(·) the mean gradient of the loss over a set.
 
     Attributes:
+        step: ``sgd`` or ``adamw``: what d(i), the direction of a step on inject example i, is; for ``sgd`` it is g(i).
         groups: names of the retain groups, G of them.
         examples_retain: how many examples each group has.
         places: where each of the T tensors looked at stands, by name.
@@ -67,12 +69,13 @@ class Conflict:
         norm_groups: float64 of shape (G,).
         tensors: one for each tensor.
         sketch: the values :math:`s_j`.
-        by_tensor: float64 of shape (n, T): :math:`\langle g(M), g(i)\rangle` of each inject example within each tensor.
-        by_group: float64 of shape (n, G): :math:`\langle g(G), g(i)\rangle`.
-        norms: float64 of shape (n,): :math:`\lVert g(i)\rVert`.
+        by_tensor: float64 of shape (n, T): :math:`\langle g(M), d(i)\rangle` of each inject example within each tensor.
+        by_group: float64 of shape (n, G): :math:`\langle g(G), d(i)\rangle`.
+        norms: float64 of shape (n,): :math:`\lVert d(i)\rVert`.
         losses: float64 of shape (n,): the loss of each inject example.
     """
 
+    step: Step
     groups: tuple[str, ...]
     examples_retain: tuple[int, ...]
     places: dict[str, Place]
@@ -94,7 +97,7 @@ class Conflict:
 
     @property
     def inner(self) -> Tensor:
-        r"""float64 of shape (n,): :math:`\langle g(M), g(i)\rangle`. Below zero the example pulls against the retain set."""
+        r"""float64 of shape (n,): :math:`\langle g(M), d(i)\rangle`. Below zero the example pulls against the retain set."""
         return self.by_tensor.sum(1)
 
     @property
@@ -108,8 +111,8 @@ class Conflict:
         return _ratios(self.by_group, self.norms[:, None] * self.norm_groups[None])
 
     def predicted(self, rate: float) -> Tensor:
-        r"""float64 of shape (n,): :math:`-\eta\,\langle g(M), g(i)\rangle`, the first-order change of the mean retain loss, in nats, by one
-        step of gradient descent on example i alone at the learning rate :math:`\eta`."""
+        r"""float64 of shape (n,): :math:`-\eta\,\langle g(M), d(i)\rangle`, the first-order change of the mean retain loss, in nats, by one
+        step on example i alone at the learning rate :math:`\eta`."""
         return -rate * self.inner
 
     def within(self, tensors: Collection[str]) -> Tensor:

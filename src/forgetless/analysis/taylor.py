@@ -61,6 +61,11 @@ class RatePoint:
         }  # fmt: skip
 
 
+def check_step(where: str, name: str) -> Step:
+    """``name`` as one of `STEPS`, or `InputError`."""
+    return "sgd" if options.choice(where, name, STEPS) == "sgd" else "adamw"
+
+
 def direction(grad: Tensor, step: Step) -> Tensor:
     r"""What one learning rate's step goes along, downhill: :math:`g` (``sgd``), or :math:`g / (|g| + 10^{-8})`, the first step of Adam and
     AdamW, whose moments are those of this gradient alone (without AdamW's weight decay)."""
@@ -100,7 +105,7 @@ def taylor_curve(
         InputError: a rate is not a finite number above 0, a set is empty, or the loss at the start is not finite.
     """
     rates = [options.number("rates", rate, above=True) for rate in rates]
-    options.choice("step", step, STEPS)
+    check_step("step", step)
     if not rates or not inject or not retain:
         raise InputError("there is nothing to try", where="rates" if not rates else "data", mend="Give at least one")
     looked = trainable(model)

@@ -19,6 +19,7 @@ def diagnose(
     retain: Annotated[str, typer.Option("--retain", help="Question file of what must stay known.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
     lr: Annotated[float, typer.Option("--lr", help="The learning rate that predictions are told for.")] = 1e-5,
+    optimizer: Annotated[str, typer.Option("--optimizer", help="Whose step the ranking is for: sgd or adamw.")] = "sgd",
     rates: Annotated[str, typer.Option("--rates", help="Learning rates of the curve, joined by commas.")] = "1e-7,1e-6,1e-5,1e-4,1e-3,1e-2",
     curve_items: Annotated[int, typer.Option("--curve-items", help="Inject questions that the curve steps on; 0: no curve.")] = 8,
     fast: Annotated[bool, typer.Option("--fast", help="Rank by the last layers alone; checked on a sample.")] = False,
@@ -37,6 +38,7 @@ def diagnose(
     """Before training: conflict by layer, the inject questions that will do most harm, up to which rate that can be predicted."""
     from forgetless.analysis.diagnose import Plan
     from forgetless.analysis.diagnose import diagnose as run
+    from forgetless.analysis.taylor import check_step
     from forgetless.data.model import load_model
     from forgetless.data.reading import check_disjoint, check_unique, read_questions
     from forgetless.data.templates import check_template
@@ -47,7 +49,9 @@ def diagnose(
 
     check_template(template)
     hold = None if hold_gb is None else _bytes(hold_gb)
-    plan = Plan(lr, _rates(rates), curve_items, fast, last_layers, check, group_by, template, batch_size, hold)
+    plan = Plan(
+        lr, _rates(rates), curve_items, fast, last_layers, check, group_by, template, batch_size, hold, check_step("--optimizer", optimizer)
+    )
     if png:
         check_plots()
     check_new(out)
@@ -58,7 +62,15 @@ def diagnose(
     check_disjoint(old, new, names=(retain, inject), where="--retain, --inject")
     language = load_model(model)
     found = run(language, old, new, plan, show=not as_json)
-    settings = {"model": model, "lr": lr, "rates": list(plan.rates), "template": template, "batch_size": batch_size, "group_by": group_by}
+    settings = {
+        "model": model,
+        "optimizer": optimizer,
+        "lr": lr,
+        "rates": list(plan.rates),
+        "template": template,
+        "batch_size": batch_size,
+        "group_by": group_by,
+    }
     files = {name: {"path": file, "sha256": fingerprint(file)} for name, file in (("inject", inject), ("retain", retain))}
     report = {"kind": "diagnosis", "model": model, "files": files, "settings": settings, **found, **provenance()}
     written = write_diagnosis(report, out, png=png)
@@ -80,7 +92,7 @@ def text(report: dict[str, Any]) -> str:
         f"conflicting weights: {whole['share']:.1%} ({kinds}); of those with a gradient {whole['share_of_nonzero'] or 0:.1%}",
         f"the top {report['top']['share']:.0%} of the weights carry {(low + high) / 2:.0%} of the sum of |s_j|",
         f"{report['against']} of {n['inject']} inject questions pull against the retain set; the most harmful ({what}, "
-        f"one step of SGD at lr {ranking['lr']:g}):",
+        f"one step of {ranking['optimizer']} at lr {ranking['lr']:g}):",
         *(f"  {item['predicted_change']:+.3e}  {item['prompt']!r} -> {item['answer']!r}" for item in report["items"][:SHOWN_TEXT]),
     ]
     if check["spearman"] is not None:

@@ -17,11 +17,11 @@ def layer_chart(report: Mapping[str, Any]) -> Chart:
     """The conflicting share of each layer."""
     rows = [row for row in report["conflict"]["by_layer"] if row["name"] != "outside"] or report["conflict"]["by_layer"]
     points = [
-        Point(float(n), row["share"], f"layer {row['name']}: {percent(row['share'])} of {row['weights']:,} weights")
+        Point(float(n), row["share"], f"layer {row['name']}: {100 * row['share']:.1f}% of {row['weights']:,} weights")
         for n, row in enumerate(rows)
     ]
     x = axis("layer", [0, len(rows) - 1], plain, whole=True, start=0, end=max(1, len(rows) - 1))
-    y = axis("conflicting, % of weights", [point.y for point in points], percent, start=0)
+    y = axis("conflicting, % of weights", [point.y for point in points], lambda value: f"{100 * value:.1f}%")
     return draw(
         "conflict-by-layer",
         "Conflicting share by layer",

@@ -21,7 +21,7 @@ from forgetless.report.diagnosis_charts import (
     layer_chart,
     validation_charts,
 )
-from forgetless.report.numbers import percent, plain
+from forgetless.report.numbers import MINUS, NONE, percent, plain
 from forgetless.report.page import asset, policy
 from forgetless.report.views import Table
 
@@ -148,7 +148,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
     found = [
         f"As a whole the inject set pulls {direction} the retain set: cosine {_signed(similarity['cosine'])}, "
         f"S = {_signed(similarity['inner'])}.",
-        f"{percent(whole['share'])} of {n['weights']:,} weights conflict; the top {percent(report['top']['share'])} of all weights carry "
+        f"{_share(whole['share'])} of {n['weights']:,} weights conflict; the top {percent(report['top']['share'])} of all weights carry "
         f"{percent((low + high) / 2)} of the sum of |s|.",
         f"{report['against']} of {n['inject']} inject questions pull against the retain set of {n['retain']}.",
     ]
@@ -185,8 +185,8 @@ def rows_table(caption: str, head: str, rows: Sequence[Mapping[str, Any]]) -> Ta
         [
             str(row["name"]),
             f"{row['weights']:,}",
-            percent(row["share"]),
-            percent(row["share_of_nonzero"]),
+            _share(row["share"]),
+            _share(row["share_of_nonzero"]),
             _signed(row["inner"]),
             plain(row["abs"]),
         ]
@@ -205,14 +205,13 @@ def items_table(report: Mapping[str, Any], items: Sequence[Mapping[str, Any]], c
             item["prompt"],
             item["answer"],
             _signed(item["predicted_change"]),
-            _signed(item["cosine"]),
-            *(_signed(item["groups"][name]["cosine"]) for name in groups if len(groups) > 1),
+            _cosine(item["cosine"]),
+            *(_cosine(item["groups"][name]["cosine"]) for name in groups if len(groups) > 1),
         ]
         for item in items
     ]
-    return Table(
-        f"{caption}. Change of the mean retain loss in nats, one step of gradient descent at {report['ranking']['lr']:g}", head, cells
-    )
+    step = f"one step of {NAMES[report['ranking']['optimizer']]} at {report['ranking']['lr']:g}"
+    return Table(f"{caption}. Change of the mean retain loss in nats, {step}", head, cells)
 
 
 def curve_table(report: Mapping[str, Any]) -> Table | None:
@@ -245,7 +244,7 @@ def validation_table(report: Mapping[str, Any]) -> Table | None:
                 told = [f"{plain(one['mean'])} ± {plain(one['sd'])}" for one in (worst, best)]
                 rows.append(
                     [
-                        NAMES[optimizer],
+                        NAMES.get(optimizer, optimizer),
                         name.replace("_", " "),
                         *told,
                         f"{row['more']} of {row['seeds']}",
@@ -254,6 +253,15 @@ def validation_table(report: Mapping[str, Any]) -> Table | None:
                 )
     head = ["step of", "measure", "after the most harmful", "after the least harmful", "seeds with more", "seeds with less"]
     return Table("Mean ± standard deviation over seeds", head, rows)
+
+
+def _share(value: float | None) -> str:
+    """Shares that differ little from each other, in percent."""
+    return NONE if value is None else f"{100 * value:.1f}%"
+
+
+def _cosine(value: float) -> str:
+    return f"{value:+.3f}".replace("-", MINUS)
 
 
 def _signed(value: float) -> str:
