@@ -47,7 +47,8 @@ def main() -> None:
         file = out / f"{suite}.json"
         if not file.is_file():
             forgetless("eval", "--suite", suite, "--model", before, "--after", after, "--out", file)
-        reports[suite] = summary(json.loads(file.read_text("utf-8")))
+        whole = file.read_text("utf-8").replace(json.dumps(f"{out}/")[1:-1], "")
+        reports[suite] = summary(json.loads(whole))
     training = {}
     for name, options in (("facts", FACTS), ("codes", CODES)):
         if (out / name / "summary.json").is_file():
