@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forgetless.analysis.conflict import conflict, parts
-from forgetless.analysis.passes import consuming, trainable
+from forgetless.analysis.conflict import conflict
+from forgetless.analysis.passes import consuming, parts, trainable
 from forgetless.analysis.taylor import direction, slopes_of
 from forgetless.core.predictions import Predictions
 from forgetless.errors import InputError

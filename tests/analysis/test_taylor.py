@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from forgetless.analysis.refresh import sign_turns
+from forgetless.analysis.refresh import sample, sign_turns
 from forgetless.analysis.taylor import largest_trusted, slopes_of, taylor_curve
 from forgetless.errors import InputError
 from nets import batches, loss_fn, net, same
@@ -77,6 +77,14 @@ def test_signs_turned_are_counted_after_one_long_step() -> None:
             signs.append(torch.cat([grad.flatten() for grad in grads]).sign())
         assert share == pytest.approx(float((signs[0] * signs[1] == -1).double().mean()))
     assert 0 < found[0][1] < found[1][1]
+
+
+def test_of_large_models_an_eighth_of_the_signs_is_looked_at() -> None:
+    model = torch.nn.ModuleList([torch.nn.Linear(4, 4, bias=False) for _ in range(40)])
+    chosen = sample(model, most=100)
+    assert chosen is not None and len(chosen) == 5 and len({int(name.split(".")[0]) // 10 for name in chosen}) > 2
+    assert sample(model) is None
+    assert sample(torch.nn.ModuleList([torch.nn.Linear(4, 4), torch.nn.Linear(2, 2)]), most=1) == ["1.bias"]
 
 
 @pytest.mark.parametrize("rate", [0.0, -1e-3, math.nan, math.inf, True, "1e-3"])

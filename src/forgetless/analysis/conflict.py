@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from forgetless.analysis.passes import BROKEN, reference, trainable, watching
+from forgetless.analysis.passes import BROKEN, parts, reference, trainable, watching
 from forgetless.analysis.places import Place, places
 from forgetless.analysis.similarity import Conflict, TensorConflict
 from forgetless.analysis.taylor import Step, check_step, direction
@@ -19,10 +19,7 @@ from forgetless.errors import InputError
 from forgetless.ops.similarity import BLOCK, MagnitudeSketch, inner
 from forgetless.progress import Advance, silent
 
-__all__ = ["HOLD_BYTES", "Conflict", "TensorConflict", "conflict", "parts"]
-
-HOLD_BYTES = 3 << 30
-"""What references may take by default, if the weights take less."""
+__all__ = ["Conflict", "TensorConflict", "conflict"]
 
 
 def conflict(
@@ -59,8 +56,8 @@ def conflict(
         step: whose step the products with single examples are for: ``sgd`` (along :math:`g(i)`) or ``adamw`` (along the first step of Adam,
             `forgetless.analysis.taylor.direction`), which have little to do with each other. Conflict is of the gradients in both.
         tensors: names of the parameters to look at; None takes all trainable ones.
-        hold_bytes: None takes the bytes of those weights, or `HOLD_BYTES` if that is more.
-        advance: told of every inject example gone through, `parts` times n in all.
+        hold_bytes: None takes the bytes of those weights, or `forgetless.analysis.passes.HOLD_BYTES` if that is more.
+        advance: told of every inject example gone through, n times for each part.
 
     Raises:
         InputError: a set is empty, a loss or a gradient is not finite.
@@ -82,28 +79,6 @@ def conflict(
         for name, parameter in part.items():
             found.close(name, parameter)
     return found.result(tuple(retain), tuple(counts), places(model))
-
-
-def parts(parameters: dict[str, nn.Parameter], groups: int, hold_bytes: int | None = None) -> Iterator[dict[str, nn.Parameter]]:
-    """Cut the parameters into parts whose references (one a group, and the inject set's) take at most ``hold_bytes``, last tensors first.
-
-    Raises:
-        InputError: ``hold_bytes`` is less than 1.
-    """
-    weights = sum(p.numel() * p.element_size() for p in parameters.values())
-    room = max(HOLD_BYTES, weights) if hold_bytes is None else hold_bytes
-    if isinstance(room, bool) or not isinstance(room, int) or room < 1:
-        raise InputError(f"{room!r} is no size", where="hold_bytes", mend="Give a positive number of bytes")
-    part: dict[str, nn.Parameter] = {}
-    size = 0
-    for name, parameter in reversed(parameters.items()):
-        own = parameter.numel() * parameter.element_size() * (groups + 1)
-        if part and size + own > room:
-            yield part
-            part, size = {}, 0
-        part[name] = parameter
-        size += own
-    yield part
 
 
 class _Found:

@@ -12,7 +12,7 @@ from forgetless.analysis.correlation import correlation
 from forgetless.analysis.passes import trainable
 from forgetless.analysis.places import last_layers, places
 from forgetless.analysis.questions import answer_loss, batches, encoded, grouped
-from forgetless.analysis.refresh import sign_turns
+from forgetless.analysis.refresh import sample, sign_turns
 from forgetless.analysis.suggestion import suggest
 from forgetless.analysis.taylor import RATES, STEPS, RatePoint, Step, largest_trusted, taylor_curve
 from forgetless.core import options
@@ -112,8 +112,9 @@ def diagnose(
             with bar(f"steps of {step}", len(chosen) * len(plan.rates), show=show) as advance:
                 curves[step] = taylor_curve(model, answer_loss, every, chosen, plan.rates, step=step, advance=advance)
         rate = largest_trusted(curves["adamw"]) or plan.lr
+        few_signs = sample(model)
         with bar("how long a reference lasts", None, show=show) as advance:
-            turns = sign_turns(model, answer_loss, every, batches(language, new, plan.batch_size), rate, advance=advance)
+            turns = sign_turns(model, answer_loss, every, batches(language, new, plan.batch_size), rate, tensors=few_signs, advance=advance)
     else:
         rate = plan.lr
     counts = {

@@ -14,6 +14,8 @@ from forgetless.core.task import Task
 from forgetless.errors import InputError
 
 BROKEN = "Its weights or its outputs are broken (NaN); take an earlier copy"
+HOLD_BYTES = 3 << 30
+"""What references may take by default, if the weights take less."""
 Visit = Callable[[str, Tensor], None]
 
 
@@ -74,6 +76,28 @@ def consuming(parameters: Mapping[str, nn.Parameter], visit: Visit) -> Iterator[
 def context(model: nn.Module, loss_fn: LossFunction, parameters: dict[str, nn.Parameter]) -> Context:
     """What the functions of `forgetless.core` look at, without a session: nothing is trained."""
     return Context(model, torch.optim.SGD(parameters.values(), lr=0.0), Task("diagnosis", ()), loss_fn, parameters)
+
+
+def parts(parameters: dict[str, nn.Parameter], groups: int, hold_bytes: int | None = None) -> Iterator[dict[str, nn.Parameter]]:
+    """Cut the parameters into parts whose references (one a group, and the inject set's) take at most ``hold_bytes``, last tensors first.
+
+    Raises:
+        InputError: ``hold_bytes`` is less than 1.
+    """
+    weights = sum(p.numel() * p.element_size() for p in parameters.values())
+    room = max(HOLD_BYTES, weights) if hold_bytes is None else hold_bytes
+    if isinstance(room, bool) or not isinstance(room, int) or room < 1:
+        raise InputError(f"{room!r} is no size", where="hold_bytes", mend="Give a positive number of bytes")
+    part: dict[str, nn.Parameter] = {}
+    size = 0
+    for name, parameter in reversed(parameters.items()):
+        own = parameter.numel() * parameter.element_size() * (groups + 1)
+        if part and size + own > room:
+            yield part
+            part, size = {}, 0
+        part[name] = parameter
+        size += own
+    yield part
 
 
 def reference(model: nn.Module, loss_fn: LossFunction, parameters: dict[str, nn.Parameter], batches: Iterable[object]) -> Tree:

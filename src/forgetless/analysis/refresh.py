@@ -16,6 +16,26 @@ from forgetless.ops import packing, signs
 from forgetless.progress import Advance, silent
 
 LASTS = (1, 4, 16)
+SMALL = 1 << 30
+"""Bytes of weights up to which all tensors are looked at."""
+STRIDE = 7
+"""A sample takes every seventh tensor, so that no kind and no part of the model is left out."""
+
+
+def sample(model: nn.Module, most: int = SMALL) -> list[str] | None:
+    """Names of tensors, spread over the model, that take an eighth of its weights; None (all) where these take at most ``most`` bytes."""
+    looked = {name: parameter.numel() * parameter.element_size() for name, parameter in trainable(model).items()}
+    whole = sum(looked.values())
+    if whole <= most:
+        return None
+    chosen: list[str] = []
+    taken = 0
+    names = [name for start in range(STRIDE) for name in list(looked)[start::STRIDE]]
+    for name in names:
+        if taken + looked[name] <= whole // 8:
+            chosen.append(name)
+            taken += looked[name]
+    return chosen or [min(looked, key=lambda name: looked[name])]
 
 
 def sign_turns(
@@ -34,7 +54,7 @@ def sign_turns(
 
     The k steps are one long one, :math:`\theta - k\,\eta\, d(I)`, along the inject set's mean gradient: what training does first, without
     what it corrects on the way and without the noise of its batches. (In real training it is ``sign_flips`` in ``metrics.jsonl``.)
-    Memory: the weights twice, and the reference of ``tensors``.
+    Memory: the weights twice, and the reference of ``tensors`` (`sample` picks few).
 
     Args:
         model, loss_fn, retain, inject: as for `forgetless.analysis.taylor.taylor_curve`.
@@ -49,16 +69,16 @@ def sign_turns(
     """
     rate = options.number("rate", rate, above=True)
     looked = trainable(model)
-    sample = trainable(model, tensors)
-    first = {name: packing.pack_signs(grad) for name, grad in reference(model, loss_fn, sample, retain).items()}
-    numel = sum(sample[name].numel() for name in first)
+    few = trainable(model, tensors)
+    first = {name: packing.pack_signs(grad) for name, grad in reference(model, loss_fn, few, retain).items()}
+    numel = sum(few[name].numel() for name in first)
     found = []
     for count in steps:
         options.whole("steps", count)
         values, _ = stepped(looked, reference(model, loss_fn, looked, inject), rate * count, step)
         with swapped(looked, values), torch.enable_grad():
-            now = reference(model, loss_fn, sample, retain)
-        turned = sum(signs.flips(first[name], packing.pack_signs(now[name]), sample[name].numel()) for name in first if name in now)
+            now = reference(model, loss_fn, few, retain)
+        turned = sum(signs.flips(first[name], packing.pack_signs(now[name]), few[name].numel()) for name in first if name in now)
         found.append((count, turned / numel))
         advance(1)
     return found

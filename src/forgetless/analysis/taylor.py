@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from forgetless.analysis.correlation import determination, spearman
-from forgetless.analysis.passes import BROKEN, context, mean_loss, reference, trainable, watching
+from forgetless.analysis.passes import BROKEN, context, mean_loss, parts, reference, trainable, watching
 from forgetless.core import options
 from forgetless.core.context import LossFunction, Tree
 from forgetless.core.gradients import borrowed_grads
@@ -69,7 +70,10 @@ def check_step(where: str, name: str) -> Step:
 def direction(grad: Tensor, step: Step) -> Tensor:
     r"""What one learning rate's step goes along, downhill: :math:`g` (``sgd``), or :math:`g / (|g| + 10^{-8})`, the first step of Adam and
     AdamW, whose moments are those of this gradient alone (without AdamW's weight decay)."""
-    return grad if step == "sgd" else grad / (grad.abs() + EPSILON)
+    if step == "sgd":
+        return grad
+    size = grad.abs().add_(EPSILON)
+    return torch.div(grad, size, out=size)
 
 
 def taylor_curve(
@@ -129,20 +133,18 @@ def taylor_curve(
 def slopes_of(model: nn.Module, loss_fn: LossFunction, retain: Sequence[Any], inject: Sequence[Any], *, step: Step = "sgd") -> list[float]:
     r""":math:`\langle g(M), d(i)\rangle` for each inject batch i: by how much the retain loss falls for each unit of learning rate."""
     looked = trainable(model)
-    held = reference(model, loss_fn, looked, retain)
-    slope = 0.0
+    found = [0.0] * len(inject)
+    row, held = 0, dict[str, Tensor]()
 
     def visit(name: str, grad: Tensor) -> None:
-        nonlocal slope
         if name in held:
-            slope += float(inner(held[name], direction(grad, step)))
+            found[row] += float(inner(held[name], direction(grad, step)))
 
-    found = []
-    with watching(model, loss_fn, looked, visit) as take:
-        for batch in inject:
-            slope = 0.0
-            take(batch)
-            found.append(slope)
+    for part in parts(looked, 1):
+        held = reference(model, loss_fn, part, retain)
+        with watching(model, loss_fn, part, visit) as take:
+            for row, batch in enumerate(inject):  # noqa: B007  # `visit` reads it
+                take(batch)
     if not all(math.isfinite(value) for value in found):
         raise InputError("a gradient is not finite", where="model", mend=BROKEN)
     return found
