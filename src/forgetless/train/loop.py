@@ -24,7 +24,7 @@ from forgetless.train.evaluate import Verdicts, changes, evaluate, item_rows, le
 from forgetless.train.folder import ReadFolder, RunFolder
 from forgetless.train.observer import Board, Observer, check_board
 from forgetless.train.optimizer import make_optimizer, moments
-from forgetless.train.processes import Processes
+from forgetless.train.processes import Processes, started
 from forgetless.train.provenance import peak_memory, run_config
 from forgetless.train.settings import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Settings
 from forgetless.train.snapshot import load_weights, own, random_state, seed_all, set_random_state, weights
@@ -58,8 +58,8 @@ def train(
     if settings.tensorboard:
         check_board()
     splits = read_splits(settings, method)
+    check_method(method, processes=started()[1], sharded=False)
     processes = Processes(settings.device)
-    check_method(method, processes=processes.size, sharded=False)
     folder, config = (RunFolder if processes.first else ReadFolder)(out), run_config(settings, splits)
     try:
         folder.check(config, resume=resume)
