@@ -238,8 +238,7 @@ NOTES = """
 What else the table says: with the classes to be told apart, only what replays old examples works. `cpl`, with 2,000 stored examples as
 its reference, is above chance there by little: it keeps weights from moving against old examples, but nothing in it makes new classes
 compete with old ones. `kl` holds to the network before the first task, which here knows nothing; it is meant for pretrained models.
-Seconds are of training on a machine that did other things at the same time, and say no more than the order of magnitude. Where n is less
-than 5 the benchmark was stopped; the same command goes on.
+Seconds are of training on a machine that did other things at the same time, and say no more than the order of magnitude.
 
 Made by `python benchmarks/split_mnist.py tune`, `run`, `why` and `table`, from the raw results in `split_mnist.json`,
 `split_mnist_tuning.json` and `split_mnist_2000_steps.json`.
