@@ -1,6 +1,6 @@
 """Diagnosis on SmolLM2-135M, and whether its ranking holds: do the inject questions said to be most harmful make the model forget more?
 
-    python benchmarks/diagnosis.py [--out docs/results] [--work FOLDER] [--seeds 5]
+    python benchmarks/diagnosis.py [--out docs/results] [--work FOLDER] [--seeds 5 5 5]
 
 Retain set: known world facts (A, 110 of them, the reference; B, the others, held out). Inject set: real airport codes in three phrasings
 that the model does not know. First all that ``forgetless diagnose`` does; then, for each seed, 48 of the inject questions are drawn, and
@@ -133,14 +133,16 @@ def adam_ranking(base: Language, parts: dict[str, list[Question]]) -> dict[str, 
     return dict(zip([question.id for question in parts["inject"]], found.inner.tolist(), strict=True))
 
 
-def validation(base: Language, parts: dict[str, list[Question]], found: dict[str, Any], kept: Kept, seeds: int) -> list[dict[str, Any]]:
-    """Every training of the two extremes of the ranking."""
+def validation(
+    base: Language, parts: dict[str, list[Question]], found: dict[str, Any], kept: Kept, trials: dict[str, int]
+) -> list[dict[str, Any]]:
+    """Every training of the two extremes of the rankings, for so many seeds of each trial."""
     before = kept.once("before", lambda: {name: asked(base, parts[name]) for name in ("A", "B")})
     told = {item["id"]: item for item in found["items"]}
     slopes = {"sgd": {name: item["inner"] for name, item in told.items()}}  # the lower, the more harmful
     by_id = {question.id: question for question in parts["inject"]}
     runs = []
-    for trial, seed in ((trial, seed) for trial in TRIALS for seed in range(seeds)):
+    for trial, seed in ((trial, seed) for trial, seeds in trials.items() for seed in range(seeds)):
         optimizer, ranked = TRIALS[trial]
         if ranked not in slopes:
             slopes[ranked] = kept.once("adamw-ranking", lambda: adam_ranking(base, parts))
@@ -164,7 +166,7 @@ def deviation(values: list[float]) -> float | None:
 def compared(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Most against least harmful by trial: forgotten and change of loss, mean, standard deviation, and in how many seeds it is more."""
     found: dict[str, Any] = {}
-    for trial in TRIALS:
+    for trial in dict.fromkeys(run["trial"] for run in runs):
         own = {
             which: sorted((r for r in runs if r["trial"] == trial and r["which"] == which), key=lambda r: r["seed"])
             for which in (WORST, BEST)
@@ -230,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "results")
     parser.add_argument("--work", type=Path, default=Path("diagnosis-parts"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs=len(TRIALS), default=[5] * len(TRIALS), metavar="N", help=f"of {'; '.join(TRIALS)}")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = Kept(arguments.work)
@@ -239,7 +241,8 @@ def main() -> None:
     note(f"{ {name: len(own) for name, own in parts.items()} }")
     plan = Plan(curve_items=CURVE_ITEMS)
     found = kept.once("diagnosis", lambda: diagnose(base, parts["A"], parts["inject"], plan, show=True))
-    runs = validation(base, parts, found, kept, arguments.seeds)
+    trials = dict(zip(TRIALS, arguments.seeds, strict=True))
+    runs = validation(base, parts, found, kept, trials)
     protocol = {
         "airports": AIRPORTS,
         "drawn": DRAWN,
@@ -247,7 +250,7 @@ def main() -> None:
         "steps": STEPS,
         "batch": BATCH,
         "rates": RATES,
-        "seeds": arguments.seeds,
+        "seeds": trials,
     }
     report = {
         "kind": "diagnosis", "model": EMBEDDED, **found, "sizes": {name: len(own) for name, own in parts.items()},
