@@ -51,7 +51,9 @@ def diagnosis(*, benchmark: bool = False) -> dict[str, Any]:
             {"from": 1e-8, "to": 1e-7, "below": 130, "above": 170, "below_sum": 1e-5, "above_sum": 3e-5},
         ],
         "top": {"share": 0.01, "carry": [0.61, 0.63]}, "items": items, "against": 4,
-        "ranking": {"mode": "exact", "optimizer": "sgd", "lr": 1e-5, "fast_tensors": 3, "fast_weights": 0.2, "fast_against_exact": {"n": 30, "spearman": 0.9}},
+        "ranking": {
+            "mode": "exact", "optimizer": "sgd", "lr": 1e-5, "fast_tensors": 3, "fast_weights": 0.2, "fast_against_exact": {"n": 30, "spearman": 0.9},
+        },
         "curve": {"sgd": points, "adamw": points}, "trusted": {"sgd": 1e-4, "adamw": None},
         "refresh": {"lr": 1e-5, "turned": [{"steps": 1, "share": 0.02}, {"steps": 4, "share": 0.09}]},
         "suggestion": {"method": "cpl", "lr": 1e-4, "refresh": 4, "reasons": [f"because {HOSTILE}"]},
