@@ -52,7 +52,8 @@ def diagnosis(*, benchmark: bool = False) -> dict[str, Any]:
         ],
         "top": {"share": 0.01, "carry": [0.61, 0.63]}, "items": items, "against": 4,
         "ranking": {
-            "mode": "exact", "optimizer": "sgd", "lr": 1e-5, "fast_tensors": 3, "fast_weights": 0.2, "fast_against_exact": {"n": 30, "spearman": 0.9},
+            "mode": "exact", "optimizer": "sgd", "lr": 1e-5, "fast_tensors": 3, "fast_weights": 0.2,
+            "fast_against_exact": {"n": 30, "spearman": 0.9},
         },
         "curve": {"sgd": points, "adamw": points}, "trusted": {"sgd": 1e-4, "adamw": None},
         "refresh": {"lr": 1e-5, "turned": [{"steps": 1, "share": 0.02}, {"steps": 4, "share": 0.09}]},
