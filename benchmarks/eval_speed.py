@@ -1,6 +1,6 @@
 """Time of multiple choice: `forgetless eval`, one question at a time, and lm-evaluation-harness, as ratios from one run.
 
-    python benchmarks/eval_speed.py QUESTIONS.jsonl [--questions 1000] [--model smollm2-135m] [--threads 2] [--batch 32] [--block 100]
+    python benchmarks/eval_speed.py QUESTIONS.jsonl [--questions 1000] [--model smollm2-135m] [--threads 2] [--batch 32] [--block 250]
 
 The scorer is ``likelihood`` (under the harness the metric ``acc``, whose sum of log-probabilities is another score: only its time is
 compared). All see the same prompts. They take turns on blocks of questions, so that what else the machine does hits them alike; the
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--block", type=int, default=100)
+    parser.add_argument("--block", type=int, default=250)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     logging.disable(logging.WARNING)

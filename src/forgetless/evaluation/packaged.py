@@ -143,21 +143,24 @@ def capitals_by_language() -> Made:
     rows: list[dict[str, Any]] = [country.info() for country in package("countryinfo", "demo").all_countries()]
     large = sorted((row for row in rows if row.get("name") not in _DOUBTFUL), key=lambda row: -row.get("population", 0))
     made: list[Question] = []
+    seen: set[str] = set()
     for row in large:
         code, capital = str(row["ISO"]["alpha2"]), str(row.get("capital") or "")
         plain = "".join(c for c in unicodedata.normalize("NFD", capital) if not unicodedata.combining(c)).removesuffix(" D.C.")
         zone = next((zone for zone in locales["de"].time_zones if zone.rpartition("/")[2].replace("_", " ") == plain), None)
         names = {lang: own.territories.get(code, "") for lang, own in locales.items()}
-        if not plain or not all(names.values()) or any(plain.lower()[:4] in name.lower() for name in names.values()):
+        cities = {lang: str(own.time_zones.get(zone, {}).get("city", plain)) if zone else plain for lang, own in locales.items()}
+        told = any(city.lower()[:4] in names[lang].lower() or plain.lower()[:4] in names[lang].lower() for lang, city in cities.items())
+        if not plain or code in seen or not all(names.values()) or told:
             continue
+        seen.add(code)  # countryinfo has Burma and Myanmar
         for lang, prompt in CAPITAL_PROMPTS.items():
-            city = str(locales[lang].time_zones.get(zone, {}).get("city", plain)) if zone else plain
             made.append(
                 Question(
                     id=f"capital/{code}/{lang}",
                     kind="open",
                     prompt=prompt.format(names[lang]),
-                    answers=tuple(dict.fromkeys([city, plain])),
+                    answers=tuple(dict.fromkeys([cities[lang], plain])),
                     subject="capital",
                     lang=lang,
                     row={"fact": code},
