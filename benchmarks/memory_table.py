@@ -42,11 +42,14 @@ METHODS: dict[str, tuple[float, float, str]] = {
 }
 """Bytes per parameter beyond plain training: kept, in passing, and what for. Methods that train other weights are below."""
 OTHERS = ("lora", "supermask", "osf")
+INSIDE = ", in backward"
+"""At the end of a method's name: the optimizer steps inside ``backward``, so gradients never exist all at once."""
 RUNS = [
     *((name, "adamw", "float32") for name in (*METHODS, *OTHERS)),
     *((name, optimizer, "float32") for name in ("none", "cpl", "ewc", "packnet") for optimizer in ("sgd", "momentum", "adamw-8bit")),
     *((name, "adamw", "bfloat16") for name in ("none", "cpl", "kl")),
     ("lora", "adamw", "bfloat16"),
+    *((name + INSIDE, optimizer, "float32") for name in ("none", "cpl") for optimizer in ("sgd", "adamw")),
 ]
 
 
@@ -64,7 +67,12 @@ def child(name: str, optimizer: str, dtype: str) -> None:
 
     torch.manual_seed(0)
     torch.ones(1).requires_grad_().sum().backward()  # what autograd needs once
-    made = fl.METHODS[name](**{"cpl": {"refresh": 2}, "generative-replay": {"count": 4, "length": 4}}.get(name, {}))
+    options: dict[str, dict[str, Any]] = {
+        "cpl": {"refresh": 2},
+        "cpl" + INSIDE: {"refresh": "task"},
+        "generative-replay": {"count": 4, "length": 4},
+    }
+    made = fl.METHODS[name.removesuffix(INSIDE)](**options.get(name, {}))
     if name in ("lora", "osf"):
         import peft  # noqa: F401
     start = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -100,7 +108,9 @@ def child(name: str, optimizer: str, dtype: str) -> None:
         "adamw": lambda: torch.optim.AdamW(trained, lr=1e-4),
         "adamw-8bit": lambda: bitsandbytes.optim.AdamW8bit(trained, lr=1e-4),
     }[optimizer]()
-    with fl.attach(made, model, stepper, task, lambda m, b: m(**b).loss, chunk_bytes=CHUNK_BYTES) as session:
+    with fl.attach(
+        made, model, stepper, task, lambda m, b: m(**b).loss, chunk_bytes=CHUNK_BYTES, in_backward=name.endswith(INSIDE)
+    ) as session:
         for one in train:
             outputs = model(**one)
             session.total(outputs.loss, one, outputs).backward()
@@ -130,6 +140,9 @@ def measure(out: Path, runs: int) -> None:
 
 def derived(name: str, optimizer: str, dtype: str) -> float | None:
     """Weights, gradients, the optimizer's state and the method's; of those that train other weights nothing is derived here."""
+    if name.endswith(INSIDE):
+        usual = derived(name.removesuffix(INSIDE), optimizer, dtype)
+        return None if usual is None else usual - 4
     if name not in METHODS:
         return None
     size = 2 if dtype == "bfloat16" else 4
@@ -151,7 +164,11 @@ def table(file: Path) -> None:
         values = [row["peak"] / row["weights"] for row in rows]
         mean, base = sum(values) / len(values), plain[optimizer, dtype]
         plan, alone = derived(name, optimizer, dtype), derived("none", optimizer, dtype)
-        what = METHODS[name][2] if name in METHODS else f"trains {rows[0]['trained'] / rows[0]['weights']:.2f} weights per weight"
+        what = (
+            METHODS[name.removesuffix(INSIDE)][2]
+            if name.removesuffix(INSIDE) in METHODS
+            else f"trains {rows[0]['trained'] / rows[0]['weights']:.2f} weights per weight"
+        )
         plans = ("", "") if plan is None or alone is None else (f"{plan:.2f}", f"{plan - alone:+.2f}")
         print(f"| `{name}` | {optimizer} | {dtype} | {plans[0]} | {mean:.1f} | {plans[1]} | {mean - base:+.1f} | {what} |")
 

@@ -125,6 +125,13 @@ class ScaleWatch:
                 "the gradients still carry GradScaler's factor; call scaler.unscale_(optimizer) before scaler.step(optimizer)"
             )
 
+    def check_inside(self) -> None:
+        """Raise `ProtectionError` where the loss was scaled: inside ``backward`` nobody can have unscaled a gradient yet."""
+        if self._factor is not None and float(self._factor) >= SCALED:
+            raise ProtectionError(
+                "a GradScaler cannot unscale gradients that are used inside backward; train in bf16, or without in_backward"
+            )
+
     def _untouched(self) -> bool:
         if self._left is None or self._witness.grad is None:
             return False

@@ -77,6 +77,11 @@ class Method:
         """The gradients to give to the optimizer, after accumulation. May reuse the memory of ``grads``."""
         return grads
 
+    @property
+    def edits_gradients(self) -> bool:
+        """Whether `gradients` does anything: then all gradients must be there before the optimizer steps."""
+        return overrides(self, "gradients")
+
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
         """The weights to keep, given those before and after the optimizer's real step.
 
@@ -196,6 +201,10 @@ class Chain(Method):
         for method in self.methods:
             grads = method.gradients(ctx, grads)
         return grads
+
+    @property
+    def edits_gradients(self) -> bool:
+        return any(method.edits_gradients for method in self.methods)
 
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
         acting = [method for method in self.methods if overrides(method, "update")]

@@ -16,6 +16,7 @@ from forgetless.core.descent import Descends, take_steps
 from forgetless.core.figures import Figures
 from forgetless.core.filtering import AUDIT_EVERY, Filter, Scratch
 from forgetless.core.gradients import edit_gradients
+from forgetless.core.inside import InsideBackward, check_inside
 from forgetless.core.method import Method, State, overrides
 from forgetless.core.sharding import Group, unwrapped, world_of
 from forgetless.core.stepping import global_hooks, step_in_chunks, without_hooks
@@ -42,6 +43,7 @@ class Session:
         *,
         chunk_bytes: int = CHUNK_BYTES,
         group: Group | Literal["alone"] | None = None,
+        in_backward: bool = False,
     ) -> None:
         if chunk_bytes < 1:
             raise InputError(f"{chunk_bytes} is no size", where="chunk_bytes", mend="Give a positive number of bytes")
@@ -55,6 +57,8 @@ class Session:
         inner = unwrapped(model)
         parameters = trainable(inner, optimizer)
         check_method(method, processes=world.size, sharded=bool(world.shards))
+        if in_backward:
+            check_inside(method, world)
         if "step" in vars(optimizer) and getattr(optimizer.step, "__forgetless__", False):
             raise InputError("it already has a session", where="optimizer", mend="Close the other session first")
         self.method, self.chunk_bytes = method, chunk_bytes
@@ -72,6 +76,7 @@ class Session:
         self._prepared = -1  # the step for which begin_step ran
         self._edited = False  # whether the gradients of this step have been edited
         self._filter = Filter(method, self.ctx, self._figures)
+        self._in_backward, self._inside = in_backward, InsideBackward({}, self._step_inside)
         self._active = self._resumed = self._busy = False
 
     def __enter__(self) -> Session:
@@ -96,6 +101,8 @@ class Session:
         self._own = types.MethodType(step, optimizer)
         optimizer.step = self._own  # type: ignore[method-assign]  # the one way in for any loop and scheduler
         self._active = True
+        if self._in_backward:
+            self._inside = InsideBackward(self.ctx.parameters, self._step_inside)
         if not self._resumed:
             self._guarded(lambda: self.method.begin_task(self.ctx))
         return self
@@ -111,6 +118,7 @@ class Session:
         self._active = False
         self._filter.scratch = Scratch()
         self._hook.remove()
+        self._inside.close()
         self._watch.close()
         if vars(self.ctx.optimizer).get("step") is self._own:
             if self._previous is None:
@@ -165,6 +173,8 @@ class Session:
         sees the sum. Without it this happens inside ``optimizer.step()``."""
         if not self._active or self._edited:
             return
+        if self._in_backward:
+            raise ProtectionError("with in_backward the gradients are gone after backward, so they cannot be edited or clipped")
         self._check()
         with torch.no_grad():
             edit_gradients(self.method, self.ctx)
@@ -232,11 +242,13 @@ class Session:
         for hook in [*global_hooks("pre"), *ctx.optimizer._optimizer_step_pre_hooks.values()]:
             hook(ctx.optimizer, (), {})
         with torch.no_grad():
-            if not self._edited:
+            if not self._edited and not self._in_backward:
                 edit_gradients(self.method, self.ctx)
             ctx.held.bind()  # clipping may have come between
-            if self._filters:
-                step_in_chunks(ctx.optimizer, self._raw, self._descend(), max(1, self.chunk_bytes // 3), self._filter.visit)
+            if self._in_backward:
+                self._inside.end_step()
+            elif self._filters:
+                self._step_some(self._names)
             else:
                 self._raw()
         ctx.held.release()
@@ -248,11 +260,23 @@ class Session:
         ctx.metrics = self._figures.tell(ctx.metrics)
         return result
 
-    def _descend(self) -> dict[nn.Parameter, str]:
-        """Let a method that can take the optimizer's step upon itself do so; gives the parameters still to be stepped."""
-        if not isinstance(self.method, Descends) or self.ctx.step % AUDIT_EVERY == 0 or self.ctx.held.sharded:
-            return self._names
-        return take_steps(self.method, self.ctx, self._names)
+    def _step_some(self, names: dict[nn.Parameter, str]) -> None:
+        """Step some parameters, filtered. A method that can takes the optimizer's step upon itself."""
+        ctx = self.ctx
+        if isinstance(self.method, Descends) and ctx.step % AUDIT_EVERY and not ctx.held.sharded:
+            names = take_steps(self.method, ctx, names)
+        step_in_chunks(ctx.optimizer, self._raw, names, max(1, self.chunk_bytes // 3), self._filter.visit)
+
+    def _step_inside(self, parameter: nn.Parameter, name: str) -> bool:
+        """Step a parameter whose gradient has just come; False where it is a gradient of the method's own."""
+        if self._busy:
+            return False
+        if not self._inside.began:
+            self._check()
+        self._watch.check_inside()
+        with torch.no_grad():
+            self._step_some({parameter: name})
+        return True
 
 
 def attach(
@@ -264,6 +288,7 @@ def attach(
     *,
     chunk_bytes: int = CHUNK_BYTES,
     group: Group | Literal["alone"] | None = None,
+    in_backward: bool = False,
 ) -> Session:
     """Protect a training loop: returns the `Session` to wrap around it.
 
@@ -277,8 +302,12 @@ def attach(
         chunk_bytes: bound on the extra memory of methods that filter the optimizer's step.
         group: where several processes run and the model tells nothing of them: the process group that averages its gradients, or
             ``"alone"`` where every process trains a model of its own.
+        in_backward: step each parameter inside ``backward`` as soon as its gradient is there, and free the gradient: 4 bytes a weight
+            less in fp32. ``optimizer.step()`` then only ends the step. For cpl, and methods that act by their loss
+            alone (replay, kl, lwf, der ...), without accumulation, clipping or a GradScaler.
 
     Raises:
-        InputError: the optimizer is an LBFGS or misses a trainable parameter; the method lacks its retain set.
+        InputError: the optimizer is an LBFGS or misses a trainable parameter; the method lacks its retain set, or cannot work
+            ``in_backward``.
     """
-    return Session(method, model, optimizer, task, loss_fn, chunk_bytes=chunk_bytes, group=group)
+    return Session(method, model, optimizer, task, loss_fn, chunk_bytes=chunk_bytes, group=group, in_backward=in_backward)

@@ -124,6 +124,10 @@ class CPL(Method):
             ctx.report("sign_flips_by_layer", {k: Share(count, ctx.parameters[k].numel()) for k, count in turned.items()})
             ctx.report("refresh", True)
 
+    @property
+    def edits_gradients(self) -> bool:
+        return self.level == "gradient"
+
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
         if self.level == "gradient":
             grads = {name: grad.contiguous() for name, grad in grads.items()}
