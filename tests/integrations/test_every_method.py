@@ -28,7 +28,7 @@ CASES = [
     (name, model, accumulation)
     for name in fl.METHODS
     for model in MODELS
-    for accumulation in ((1, 4) if model in ("llama", "vit") else (4,))
+    for accumulation in (1, 4)
     if (name, model) not in REFUSED
 ]
 
