@@ -16,7 +16,7 @@ def run_together(script: Path, *arguments: object, processes: int = 2, module: b
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), "CI": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--rdzv-backend=c10d"]
     launch += ["--rdzv-endpoint=localhost:0", *(["-m"] if module else []), str(script), *map(str, arguments)]
-    found = subprocess.run(launch, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    found = subprocess.run(launch, capture_output=True, text=True, timeout=900, env=environment, check=False)
     assert found.returncode == code, found.stdout[-3000:] + found.stderr[-6000:]
     return found.stdout + found.stderr
 

@@ -104,6 +104,8 @@ def test_element_wise_methods_add_no_collective_and_the_others_scalars(kind, run
     agem = [numel for op, numel in called["agem"][1] if "allreduce" in op]
     if kind == "fsdp":
         assert agem == [2, 2, 3], "the number of batches left, twice, and three inner products"
+        gem = [numel for op, numel in called["gem"][1] if "allreduce" in op]
+        assert len(gem) >= 3 and max(gem) <= 4, "as many numbers as there are stored tasks, never a gradient"
 
 
 def mean_gradient_of(whole):

@@ -21,7 +21,7 @@ def run(arguments, place, processes=1, code=0):
     launch = [*LAUNCH, "--num_processes", str(processes), "--main_process_port", "0"] if processes > 1 else []
     environment = {key: value for key, value in os.environ.items() if key != "FORGETLESS_CACHE"} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launch, "-m", "forgetless", *map(str, arguments)]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert (done.returncode == 0) == (code == 0), done.stdout[-2000:] + done.stderr[-4000:]
     return done
 

@@ -70,7 +70,7 @@ def reference(kind: str) -> dict:
 def collectives(kind: str) -> dict:
     """Collectives inside optimizer.step(), and in all of a step without a refresh, under each method."""
     found = {}
-    for name in ("none", "cpl", "ewc", "si", "mas", "l2sp", "packnet", "agem", "gradient-protection"):
+    for name in ("none", "cpl", "ewc", "si", "mas", "l2sp", "packnet", "agem", "gem", "gradient-protection"):
         options = {"refresh": "task"} if name == "cpl" else {}
         model, task = wrapped(kind, net()), task_of()
         optimizer = optimizer_of(model)
@@ -161,7 +161,7 @@ def alone() -> dict:
 
 def main(folder: Path, what: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=300))
     if what == "hybrid":
         found = hybrid()
     else:
