@@ -24,13 +24,7 @@ REFUSED = {
     ("osf", "gpt2"): "has no linear layer to adapt",  # its layers are transformers' Conv1D
     ("generative-replay", "t5"): "an encoder-decoder answers inputs that it cannot make up",
 }
-CASES = [
-    (name, model, accumulation)
-    for name in fl.METHODS
-    for model in MODELS
-    for accumulation in (1, 4)
-    if (name, model) not in REFUSED
-]
+CASES = [(name, model, accumulation) for name in fl.METHODS for model in MODELS for accumulation in (1, 4) if (name, model) not in REFUSED]
 
 
 def made(name):
