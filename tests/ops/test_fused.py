@@ -8,6 +8,8 @@ import torch
 
 from forgetless.ops import descent, fused, packing, signs
 
+compiled = pytest.mark.skipif(shutil.which("cc") is None, reason="this machine has no C compiler, so forgetless has no compiled loops here")
+
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
@@ -18,6 +20,7 @@ def fresh(tmp_path, monkeypatch):
     fused.loops.cache_clear()
 
 
+@compiled
 def test_they_are_compiled_once_and_agree_with_torch_in_every_step_here(fresh):
     loops = fused.loops()
     assert loops.descents == (descent.Plain, descent.Momentum, descent.Adam)
@@ -35,6 +38,7 @@ def test_a_compiler_that_does_not_work_leaves_torchs_operations_and_no_file(fres
     assert not [file for file in fresh.rglob("*") if file.is_file()]
 
 
+@compiled
 def test_a_library_that_others_may_write_is_not_loaded(fresh):
     assert fused.loops() is not None
     (library,) = (fresh / "compiled").iterdir()
@@ -43,12 +47,14 @@ def test_a_library_that_others_may_write_is_not_loaded(fresh):
     assert fused.loops() is None
 
 
+@compiled
 def test_a_file_that_is_no_library_is_not_loaded(fresh):
     library = fused._library(shutil.which("cc"))
     library.write_bytes(b"not a library")
     assert fused.loops() is None
 
 
+@compiled
 def test_loops_that_round_in_another_way_are_not_used(fresh, monkeypatch):
     source = fused.SOURCE.read_text()
     other = fresh / "fused.c"
