@@ -10,6 +10,7 @@ from torch.optim import LBFGS, Optimizer
 
 from forgetless.core.method import Chain, Method
 from forgetless.core.sharding import local, reshard
+from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
 SCALED = 1024.0
@@ -48,6 +49,16 @@ def trainable(model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]
             mend="Build the optimizer from the parameters of the model that is given to attach",
         )
     return parameters
+
+
+def check_task(method: Method, task: Task) -> None:
+    """Raise `InputError` where the task lacks the retain set that the method needs."""
+    if method.needs_retain and task.retain is None:
+        raise InputError(
+            f"{type(method).__name__} needs a retain set",
+            where=f"task {task.name!r}",
+            mend="Give Task(..., retain=batches of old data)",
+        )
 
 
 def check_method(method: Method, *, processes: int, sharded: bool) -> None:

@@ -1,16 +1,17 @@
-"""One chunk of an optimizer's step, filtered by the method."""
+"""An optimizer's step, chunk by chunk, filtered by the method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from forgetless.core.context import Context
+from forgetless.core.descent import Descends, take_steps
 from forgetless.core.figures import Figures
 from forgetless.core.method import Method
-from forgetless.core.stepping import Piece
+from forgetless.core.stepping import Piece, step_in_chunks
 
 AUDIT_EVERY = 50
 """Steps from one to the next on which the promised constraint is measured."""
@@ -41,6 +42,13 @@ class Filter:
 
     def __init__(self, method: Method, ctx: Context, figures: Figures) -> None:
         self.method, self.ctx, self.figures, self.scratch = method, ctx, figures, Scratch()
+
+    def step(self, names: dict[nn.Parameter, str], raw_step: Callable[[], object], chunk_bytes: int) -> None:
+        """Step the parameters ``names``, filtered. A method that can takes the optimizer's step upon itself."""
+        ctx = self.ctx
+        if isinstance(self.method, Descends) and ctx.step % AUDIT_EVERY and not ctx.held.sharded:
+            names = take_steps(self.method, ctx, names)
+        step_in_chunks(ctx.optimizer, raw_step, names, max(1, chunk_bytes // 3), self.visit)
 
     def visit(self, chunk: list[Piece], step: Callable[[], None]) -> None:
         """Take ``step`` on a chunk. Of sharded weights the method sees this process's part."""

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from forgetless.core.checks import Places, ScaleWatch, check_method, trainable
+from forgetless.core.checks import Places, ScaleWatch, check_method, check_task, trainable
 from forgetless.core.context import Context, LossFunction
-from forgetless.core.descent import Descends, take_steps
 from forgetless.core.figures import Figures
-from forgetless.core.filtering import AUDIT_EVERY, Filter, Scratch
+from forgetless.core.filtering import Filter, Scratch
 from forgetless.core.gradients import edit_gradients
 from forgetless.core.inside import InsideBackward, check_inside
 from forgetless.core.method import Method, State, overrides
 from forgetless.core.sharding import Group, unwrapped, world_of
-from forgetless.core.stepping import global_hooks, step_in_chunks, without_hooks
+from forgetless.core.stepping import global_hooks, without_hooks
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
@@ -47,12 +46,7 @@ class Session:
     ) -> None:
         if chunk_bytes < 1:
             raise InputError(f"{chunk_bytes} is no size", where="chunk_bytes", mend="Give a positive number of bytes")
-        if method.needs_retain and task.retain is None:
-            raise InputError(
-                f"{type(method).__name__} needs a retain set",
-                where=f"task {task.name!r}",
-                mend="Give Task(..., retain=batches of old data)",
-            )
+        check_task(method, task)
         world = world_of(model, group)
         inner = unwrapped(model)
         parameters = trainable(inner, optimizer)
@@ -248,7 +242,7 @@ class Session:
             if self._in_backward:
                 self._inside.end_step()
             elif self._filters:
-                self._step_some(self._names)
+                self._filter.step(self._names, self._raw, self.chunk_bytes)
             else:
                 self._raw()
         ctx.held.release()
@@ -260,13 +254,6 @@ class Session:
         ctx.metrics = self._figures.tell(ctx.metrics)
         return result
 
-    def _step_some(self, names: dict[nn.Parameter, str]) -> None:
-        """Step some parameters, filtered. A method that can takes the optimizer's step upon itself."""
-        ctx = self.ctx
-        if isinstance(self.method, Descends) and ctx.step % AUDIT_EVERY and not ctx.held.sharded:
-            names = take_steps(self.method, ctx, names)
-        step_in_chunks(ctx.optimizer, self._raw, names, max(1, self.chunk_bytes // 3), self._filter.visit)
-
     def _step_inside(self, parameter: nn.Parameter, name: str) -> bool:
         """Step a parameter whose gradient has just come; False where it is a gradient of the method's own."""
         if self._busy:
@@ -275,7 +262,7 @@ class Session:
             self._check()
         self._watch.check_inside()
         with torch.no_grad():
-            self._step_some({parameter: name})
+            self._filter.step({parameter: name}, self._raw, self.chunk_bytes)
         return True
 
 
