@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from forgetless.ops.quadratic import wide
 Labels = Literal["model", "data"]
 
 
-class Consolidating(Method):
+class Consolidating(Method, ABC):
     """A method that works out, at the end of every task but the last, how much each weight mattered to it, and holds weights by that.
 
     Without an earlier task ``task.retain`` stands for one. What is drawn at random comes from a generator of its own, whose state is
@@ -54,9 +55,9 @@ class Consolidating(Method):
         if not ctx.task.last:
             self.consolidate(ctx, ctx.task.train)
 
+    @abstractmethod
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Take in the task that ``batches`` are of, at the current weights; fills ``anchor``."""
-        raise NotImplementedError
 
 
 def fisher(ctx: Context, batches: Iterable[Any], *, labels: Labels, examples: int | None, generator: torch.Generator) -> Tree:

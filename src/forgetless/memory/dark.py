@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, ClassVar
@@ -82,7 +83,7 @@ class DarkReservoir(Reservoir):
         return ctx.balance(predictions.terms(batch)) * ctx.loss_fn(ctx.model, predictions.update_active(batch, new, ctx.task.earlier_heads))
 
 
-class DarkReplay(Method):
+class DarkReplay(Method, ABC):
     """A method that fills a `DarkReservoir` with all that it is trained on, and replays from it; what of that counts is `replayed`.
 
     Args:
@@ -106,9 +107,9 @@ class DarkReplay(Method):
         ctx.report("memory_examples", len(self.memory))
         return self.replayed(ctx, batch) if len(self.memory) else None
 
+    @abstractmethod
     def replayed(self, ctx: Context, batch: Any) -> Tensor | None:
         """The loss on drawn examples beside the new ``batch``, or None."""
-        raise NotImplementedError
 
     def gradients(self, ctx: Context, grads: Tree) -> Tree:
         self.memory.settle(ctx)
