@@ -1,5 +1,6 @@
 """Whatever is wrong with a compiler or with what it made, the results are the same: torch's operations stand in."""
 
+import os
 import shutil
 import stat
 
@@ -45,6 +46,15 @@ def test_a_library_that_others_may_write_is_not_loaded(fresh):
     library.chmod(library.stat().st_mode | stat.S_IWOTH)
     fused.loops.cache_clear()
     assert fused.loops() is None
+
+
+@compiled
+def test_under_a_generous_umask_they_are_loaded_all_the_same(fresh):
+    before = os.umask(0)
+    try:
+        assert fused.loops() is not None
+    finally:
+        os.umask(before)
 
 
 @compiled

@@ -83,7 +83,12 @@ def loops() -> Loops | None:
         return None
     try:
         found = Loops(ctypes.CDLL(str(_library(compiler))))
-    except (OSError, subprocess.SubprocessError, AttributeError):  # torch's operations do the same, slower
+    except (
+        OSError,
+        subprocess.SubprocessError,
+        AttributeError,
+        RuntimeError,
+    ):  # RuntimeError: nobody has a home; torch does the same, slower
         return None
     with one_core():
         if not _holds_back(found):
@@ -104,6 +109,7 @@ def _library(compiler: str) -> Path:
     if not path.is_file():
         with replacing(path) as temporary:
             subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(temporary), "-lm"], check=True, capture_output=True, timeout=120)
+            temporary.chmod(0o700)  # whatever the umask: what others may write is not loaded
     found = path.stat()
     if hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022):
         raise PermissionError(f"{path} could have been written by somebody else")
