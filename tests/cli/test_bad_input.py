@@ -67,6 +67,11 @@ FILES = {
     "missing probe file": (nothing, ["--probe", "x=absent.jsonl"], ["absent.jsonl"]),
     "letters of open questions": (nothing, ["--scorer", "letter"], ["choices"]),
     "perplexity": (nothing, ["--scorer", "perplexity"], ["perplexity"]),
+    "an image": (
+        break_file("inject.jsonl", 2, '{"prompt": "p", "answer": "a", "image": "x.png"}'),
+        [],
+        ["inject.jsonl:2", "image", "protect"],
+    ),
     "question too long": (break_file("inject.jsonl", 2, json.dumps({"prompt": "x " * 600, "answer": "a"})), [], ["inject.jsonl:2", "512"]),
 }
 OPTIONS = {

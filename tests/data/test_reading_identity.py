@@ -9,7 +9,7 @@ import pytest
 
 from forgetless.data.identity import has_auto_id
 from forgetless.data.question import Question
-from forgetless.data.reading import check_disjoint, check_unique, read_questions
+from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
 from forgetless.errors import InputError
 from forgetless.files import write_jsonl
 
@@ -90,3 +90,9 @@ def test_a_large_overlap_names_a_few() -> None:
     questions = [Question(str(n), "text", str(n)) for n in range(9)]
     with pytest.raises(InputError, match=r"^--inject: 9 questions stand in both a and b: '0', '1', '2', \.\.\.\. Keep"):
         check_disjoint(questions, questions, names=("a", "b"), where="--inject")
+
+
+def test_questions_with_images_are_refused_where_images_are_not_looked_at() -> None:
+    check_text([Question("x", "text", "a")], "memory")
+    with pytest.raises(InputError, match=r"memory.*image.*\(and 1 more\)"):
+        check_text([Question("x", "text", "a"), *(Question(name, "text", "a", image=f"{name}.png") for name in "yz")], "memory")

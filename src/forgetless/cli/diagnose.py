@@ -40,7 +40,7 @@ def diagnose(
     from forgetless.analysis.diagnose import diagnose as run
     from forgetless.analysis.taylor import check_step
     from forgetless.data.model import load_model
-    from forgetless.data.reading import check_disjoint, check_unique, read_questions
+    from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
     from forgetless.data.templates import check_template
     from forgetless.evaluation.split import check_new
     from forgetless.files import check_writable
@@ -59,6 +59,7 @@ def diagnose(
     new, old = read_questions(inject, limit=limit), read_questions(retain, limit=limit)
     for questions, file in ((new, inject), (old, retain)):
         check_unique(questions, file)
+        check_text(questions, file)
     check_disjoint(old, new, names=(retain, inject), where="--retain, --inject")
     language = load_model(model)
     found = run(language, old, new, plan, show=not as_json)

@@ -31,7 +31,7 @@ def split(
     """Score a model on questions; write what it knows and what it does not, each in two halves or whole."""
     from forgetless.data.model import load_model
     from forgetless.data.placement import check_placement, place
-    from forgetless.data.reading import check_unique, read_questions
+    from forgetless.data.reading import check_text, check_unique, read_questions
     from forgetless.data.templates import check_template
     from forgetless.evaluation.score import check_scorer, score
     from forgetless.evaluation.split import check_heldout, check_new, counts, write_split
@@ -50,6 +50,7 @@ def split(
     check_writable(out, folder=True)
     questions = read_questions(data, limit=limit)
     check_unique(questions, data)
+    check_text(questions, data)
     language = place(load_model(model), device, dtype)
     with bar("scoring", len(questions), show=not as_json) as advance:
         verdicts = score(language, questions, scorer=scorer, template=template, batch_size=eval_batch_size, advance=advance)

@@ -48,6 +48,15 @@ def check_unique(questions: Sequence[Question], where: str) -> None:
     raise InputError(f"{what}{more}", where=twice.where or where, mend="Give every row its own id, or leave the ids out")
 
 
+def check_text(questions: Sequence[Question], where: str) -> None:
+    """Raise an `InputError` where a question has an image: for what would ask it without, and so ask something else."""
+    seen = [question for question in questions if question.image is not None]
+    if seen:
+        more = f" (and {len(seen) - 1} more)" if len(seen) > 1 else ""
+        mend = "forgetless eval asks with images; train such a model in a trainer under forgetless.protect"
+        raise InputError(f"the question has an image, which is not looked at here{more}", where=seen[0].where or where, mend=mend)
+
+
 def check_disjoint(a: Sequence[Question], b: Sequence[Question], *, names: tuple[str, str], where: str | None = None) -> None:
     """Raise an `InputError` where a question stands in both files.
 

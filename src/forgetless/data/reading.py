@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from forgetless.data.hub import parse_hub_name, read_hub
-from forgetless.data.identity import check_disjoint, check_unique, with_ids
+from forgetless.data.identity import check_disjoint, check_text, check_unique, with_ids
 from forgetless.data.options import show
 from forgetless.data.question import Question
 from forgetless.data.rows import question_from_row, to_row
 from forgetless.data.tables import Record, one_line, read_csv, read_json, read_json_lines, read_parquet
 from forgetless.errors import InputError
 
-__all__ = ["check_disjoint", "check_unique", "read_questions", "to_row"]
+__all__ = ["check_disjoint", "check_text", "check_unique", "read_questions", "to_row"]
 
 _READERS: dict[str, Callable[[Path, int | None], list[Record]]] = {
     ".jsonl": read_json_lines,

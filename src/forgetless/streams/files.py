@@ -9,7 +9,7 @@ from pathlib import Path
 from forgetless.core.options import whole
 from forgetless.data.identity import has_auto_id
 from forgetless.data.question import Question
-from forgetless.data.reading import read_questions
+from forgetless.data.reading import check_text, read_questions
 from forgetless.data.rows import content_key
 from forgetless.errors import InputError
 from forgetless.streams.builders import QUESTION_FILES
@@ -51,6 +51,7 @@ def from_files(files: Sequence[str | Path], *, limit: int | None = None) -> Lang
         parts = []
         for source in (train, test):
             questions = () if source is None else tuple(read_questions(source, limit=limit))
+            check_text(questions, source or "")
             _check_new(questions, source or "", seen)
             parts.append(questions)
         tasks.append(LanguageTask(name, _named(parts[0], name), _named(parts[1], f"{name}{HELDOUT}")))

@@ -14,7 +14,7 @@ from forgetless.core.task import Task
 from forgetless.data.model import Language, load_model
 from forgetless.data.placement import place
 from forgetless.data.question import Question
-from forgetless.data.reading import check_disjoint, check_unique, read_questions
+from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
 from forgetless.errors import InputError, ProtectionError
 from forgetless.evaluation.score import asked_with
 from forgetless.files import check_writable
@@ -88,6 +88,7 @@ def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]
         raise InputError("no file is given", where="--inject", mend="Name the questions to learn")
     for name, questions in splits.items():
         check_unique(questions, settings.files[name])
+        check_text(questions, settings.files[name])
     if method.needs_retain and not splits.get(RETAIN):
         raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
     for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
