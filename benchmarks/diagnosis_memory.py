@@ -1,9 +1,10 @@
 """Peak memory of comparing gradients, against one backward pass: each in a process of its own, on the same random tokens.
 
-    python benchmarks/diagnosis_memory.py [--model smollm2-135m] [--groups 4] [--batch 16] [--tokens 32] [--inject 4]
+    python benchmarks/diagnosis_memory.py [--model smollm2-135m | --billion] [--groups 4] [--batch 16] [--tokens 32] [--inject 4]
 
-The references get as many bytes as the weights (`hold_bytes`), which is also what larger models get by default. The goal: at most 1.1 times
-one backward pass and a reference in two bits a weight. Linux only: the peak is the kernel's, counted from after the model was loaded.
+``--billion`` takes a random model with the sizes of TinyLlama (1.1 billion weights, 10 GB). The references get as many bytes as the
+weights (`hold_bytes`), which is also what larger models get by default. The goal: at most 1.1 times one backward pass and a reference in
+two bits a weight. Linux only: the peak is the kernel's, counted from after the model was loaded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 GOAL = 1.1
 
@@ -29,6 +31,14 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def billion() -> Any:
+    """A random model with the sizes of TinyLlama."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=32000, **sizes))
+
+
 def child(what: str, arguments: argparse.Namespace) -> None:
     """Do it and print the peak and the size of the model."""
     import torch
@@ -38,7 +48,7 @@ def child(what: str, arguments: argparse.Namespace) -> None:
     from forgetless.data.model import load_model
 
     torch.set_num_threads(1)
-    model = load_model(arguments.model).model
+    model = billion() if arguments.billion else load_model(arguments.model).model
     draw = torch.Generator().manual_seed(0)
 
     def batch(size: int) -> dict[str, torch.Tensor]:
@@ -62,6 +72,7 @@ def main() -> None:
     """Run both and print the ratio; exits 1 where the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--billion", action="store_true")
     parser.add_argument("--groups", type=int, default=4)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=32)
