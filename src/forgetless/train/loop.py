@@ -14,8 +14,7 @@ from forgetless.core.task import Task
 from forgetless.data.model import Language, load_model
 from forgetless.data.placement import place
 from forgetless.data.question import Question
-from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
-from forgetless.errors import InputError, ProtectionError
+from forgetless.errors import ProtectionError
 from forgetless.evaluation.score import asked_with
 from forgetless.files import check_writable
 from forgetless.progress import bar, note
@@ -26,14 +25,22 @@ from forgetless.train.observer import Board, Observer, check_board
 from forgetless.train.optimizer import make_optimizer, moments
 from forgetless.train.processes import Processes, started
 from forgetless.train.provenance import peak_memory, run_config
-from forgetless.train.settings import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Settings
+from forgetless.train.settings import INJECT, RETAIN, Settings
 from forgetless.train.snapshot import load_weights, own, random_state, seed_all, set_random_state, weights
+from forgetless.train.splits import read_splits
 
 __all__ = ["make_optimizer", "peak_memory", "read_splits", "train"]
 
 
 def train(
-    settings: Settings, method: Method, out: Path, *, resume: bool = False, show: bool = True, keep_checkpoint: bool = True
+    settings: Settings,
+    method: Method,
+    out: Path,
+    *,
+    resume: bool = False,
+    show: bool = True,
+    keep_checkpoint: bool = True,
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Fine-tune as ``settings`` say, protected by ``method``; leave a run folder at ``out``.
 
@@ -47,6 +54,8 @@ def train(
         resume: go on with the run in ``out`` if there is one.
         show: show progress bars.
         keep_checkpoint: leave the last checkpoint in the folder of a finished run.
+        before: the content of ``before.json`` of another run of the same model on the same files with the same scoring, which saves
+            the scoring before training; None scores.
 
     Returns:
         The content of ``summary.json``.
@@ -71,7 +80,7 @@ def train(
             place(language, processes.device if processes.size > 1 else settings.device, settings.dtype)
             run = _Run(settings, method, folder, language, splits, processes, show and processes.first)
             try:
-                summary = run.go(config, resume=resume)
+                summary = run.go(config, resume=resume, before=before)
             finally:
                 run.close()
         if not keep_checkpoint:
@@ -79,22 +88,6 @@ def train(
     finally:
         processes.leave()
     return summary
-
-
-def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]:
-    """Read and check the question files of a run."""
-    splits = {name: read_questions(file, limit=settings.limit) for name, file in settings.files.items()}
-    if INJECT not in splits:
-        raise InputError("no file is given", where="--inject", mend="Name the questions to learn")
-    for name, questions in splits.items():
-        check_unique(questions, settings.files[name])
-        check_text(questions, settings.files[name])
-    if method.needs_retain and not splits.get(RETAIN):
-        raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
-    for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
-        if one in splits and other in splits:
-            check_disjoint(splits[one], splits[other], names=(settings.files[one], settings.files[other]), where=f"--{one}, --{other}")
-    return splits
 
 
 class _Run:
@@ -115,17 +108,18 @@ class _Run:
         template = asked_with(settings.scorer, settings.template)
         self.batches = Batches(splits[INJECT], language, template, settings.batch_size, settings.seed)
         self.retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
-        self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.epochs * len(self.batches), everywhere=True)
+        self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.planned(len(self.batches)), everywhere=True)
         self.seconds = self.eval_seconds = 0.0
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
         self.fractions = (0.0, 0)  # conflicting shares of the run: their sum and number
         self.board: Board | None = None
 
-    def go(self, config: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+    def go(self, config: dict[str, Any], *, resume: bool, before: dict[str, Any] | None) -> dict[str, Any]:
         settings, folder = self.settings, self.folder
         self._check_space(prepared=not overrides(self.method, "prepare"))
         kept = self.processes.agreed(folder.load_before())
-        before = self._evaluate("scoring before training") if kept is None else _verdicts(kept)
+        given = before if kept is None else kept
+        begun = self._evaluate("scoring before training") if given is None else _verdicts(given)
         seed_all(settings.seed)
         self.language.model = self.method.prepare(self.language.model, self.task)
         self._check_space(prepared=True)
@@ -135,22 +129,21 @@ class _Run:
         self.observer = Observer(settings, self.language.model, {INJECT: self.batches} | ({RETAIN: self.retain} if self.retain else {}))
         folder.open(config, resume=resume)  # the first thing that is written: all that could be refused has been looked at
         if kept is None:
-            folder.save_before(before)
-        epoch, after = self._restore(session) or (0, before)
+            folder.save_before(begun)
+        epoch, after = self._restore(session) or (0, begun)
         self.board = Board(folder.path / "tensorboard", session.ctx.step) if settings.tensorboard and self.processes.first else None
         began = time.perf_counter()
         with session:
             self.seconds += time.perf_counter() - began
             if not session.ctx.step:
-                self._log({"kind": "epoch", "epoch": 0, "step": 0, "seconds": 0.0, "splits": changes(before, before)})
-            while epoch < settings.epochs and not (epoch and not self.batches.skip and self._enough(before, after)):
-                self._epoch(session, epoch, before, after)
+                self._log({"kind": "epoch", "epoch": 0, "step": 0, "seconds": 0.0, "splits": changes(begun, begun)})
+            while not self._ends(session.ctx.step, epoch, begun, after):
+                done = self._epoch(session, epoch, after)
                 epoch += 1
                 after = self._evaluate(f"scoring after epoch {epoch}")
-                self._log_epoch(session, epoch, before, after)
+                self._log_epoch(session, epoch, done, begun, after)
                 self._checkpoint(session, epoch, 0, after)
-        reached = self._enough(before, after)
-        return self._finish(session, before, after, epoch, "until_learned reached" if reached else "epoch limit")
+        return self._finish(session, begun, after, epoch, self._ends(session.ctx.step, epoch, begun, after))
 
     def _check_space(self, *, prepared: bool) -> None:
         """Refuse a disk that is too small; a method that has yet to change the model may train only a small part of it."""
@@ -159,9 +152,19 @@ class _Run:
         trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) if prepared else 0
         self.folder.check_space(whole, moments(self.settings) * trained)
 
-    def _enough(self, before: Verdicts, after: Verdicts) -> bool:
+    def _ends(self, step: int, epoch: int, before: Verdicts, after: Verdicts) -> str:
+        """Why training ends here, at the end of an epoch or of the last part of one; empty where it goes on."""
         wanted = self.settings.until_learned
-        return wanted is not None and learned_share(changes(before, after)) >= wanted
+        if epoch and not self.batches.skip and wanted is not None and learned_share(changes(before, after)) >= wanted:
+            return "until_learned reached"
+        return self._spent(step) or ("epoch limit" if epoch >= self.settings.epochs else "")
+
+    def _spent(self, step: int) -> str:
+        """The limit that is reached after ``step`` steps and the seconds so far: of steps or of time; empty where none is."""
+        steps, seconds = self.settings.max_steps, self.settings.max_seconds
+        if steps is not None and step >= steps:
+            return "step limit"
+        return "time limit" if seconds is not None and self.processes.agreed(self.seconds >= seconds) else ""
 
     def _evaluate(self, title: str) -> Verdicts:
         began = time.perf_counter()
@@ -169,8 +172,8 @@ class _Run:
         self.eval_seconds += time.perf_counter() - began
         return found
 
-    def _epoch(self, session: Session, epoch: int, before: Verdicts, after: Verdicts) -> None:
-        """One pass over the inject set, or the rest of one."""
+    def _epoch(self, session: Session, epoch: int, after: Verdicts) -> int:
+        """One pass over the inject set, or the rest of one, or what a limit leaves of it; the steps that were done of the pass."""
         model, optimizer, ctx = self.called, session.ctx.optimizer, session.ctx
         model.train()
         session.begin_epoch(epoch)
@@ -202,11 +205,14 @@ class _Run:
                 more = self.observer.step_ended(value, told)
                 self._log(line | {"seconds": round(self.seconds, 3), "method": told} | more)
                 advance(1, f"loss {value:.3f}")
+                if self._spent(ctx.step):
+                    break
                 every = self.settings.checkpoint_every
                 if every and ctx.step % every == 0 and done < len(self.batches):
                     self._checkpoint(session, epoch, done, after)
+        return done
 
-    def _log_epoch(self, session: Session, epoch: int, before: Verdicts, after: Verdicts) -> None:
+    def _log_epoch(self, session: Session, epoch: int, done: int, before: Verdicts, after: Verdicts) -> None:
         line = {
             "kind": "epoch",
             "epoch": epoch,
@@ -214,7 +220,7 @@ class _Run:
             "seconds": round(self.seconds, 3),
             "splits": changes(before, after),
         }
-        layers = {name: total / len(self.batches) for name, total in self.layers.items()}
+        layers = {name: total / done for name, total in self.layers.items()}
         more = self.observer.epoch()
         for warning in more.get("warnings", ()):
             note(warning, show=self.show)

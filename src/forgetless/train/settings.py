@@ -34,6 +34,10 @@ class Settings:
         lr: learning rate, constant.
         weight_decay: None takes the optimizer's own default (AdamW 0.01, else 0).
         epochs: the most passes over the inject set.
+        max_steps: end after so many optimizer steps, in the middle of an epoch too. What comes first ends training: this, epochs,
+            max_seconds or until_learned.
+        max_seconds: end after the step with which so many seconds of training (without scoring) are over. Where that falls
+            depends on the machine, so only such a run does not repeat bit for bit.
         batch_size: questions in a training batch; eval_batch_size in a scoring one; retain_batch_size in a reference one.
         until_learned: stop after the epoch in which this share of the unknown inject items is right.
         seed: of the data order and all else that is random.
@@ -57,6 +61,8 @@ class Settings:
     lr: float = 1e-5
     weight_decay: float | None = None
     epochs: int = 10
+    max_steps: int | None = None
+    max_seconds: float | None = None
     batch_size: int = 8
     eval_batch_size: int = 32
     retain_batch_size: int = 16
@@ -79,6 +85,9 @@ class Settings:
         for name in ("epochs", "batch_size", "eval_batch_size", "retain_batch_size"):
             options.whole(f"--{name.replace('_', '-')}", getattr(self, name))
         options.count("--checkpoint-every", self.checkpoint_every)
+        options.count("--max-steps", self.max_steps)
+        if self.max_seconds is not None:
+            options.number("--max-seconds", self.max_seconds, above=True)
         if self.until_learned is not None:
             options.number("--until-learned", self.until_learned, above=True, high=1.0)
         options.choice("--optimizer", self.optimizer, OPTIMIZERS)
@@ -95,6 +104,11 @@ class Settings:
         for name in self.files:
             if name in ("", ".", "..") or "/" in name:
                 raise options.refused("--probe", name, "a name without a slash")
+
+    def planned(self, batches: int) -> int | None:
+        """The most optimizer steps of the run, with so many batches in an epoch; None where the clock decides."""
+        steps = self.epochs * batches
+        return None if self.max_seconds is not None else steps if self.max_steps is None else min(steps, self.max_steps)
 
 
 def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:

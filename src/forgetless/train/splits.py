@@ -1,0 +1,25 @@
+"""The question files of a run, read and checked."""
+
+from __future__ import annotations
+
+from forgetless.core.method import Method
+from forgetless.data.question import Question
+from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
+from forgetless.errors import InputError
+from forgetless.train.settings import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Settings
+
+
+def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]:
+    """Read and check the question files of a run."""
+    splits = {name: read_questions(file, limit=settings.limit) for name, file in settings.files.items()}
+    if INJECT not in splits:
+        raise InputError("no file is given", where="--inject", mend="Name the questions to learn")
+    for name, questions in splits.items():
+        check_unique(questions, settings.files[name])
+        check_text(questions, settings.files[name])
+    if method.needs_retain and not splits.get(RETAIN):
+        raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
+    for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
+        if one in splits and other in splits:
+            check_disjoint(splits[one], splits[other], names=(settings.files[one], settings.files[other]), where=f"--{one}, --{other}")
+    return splits
