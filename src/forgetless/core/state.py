@@ -78,5 +78,5 @@ def load_state(path: Path, device: str = "cpu") -> Any:
             metadata = handle.metadata() or {}
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118  # not a dict
         return restore(json.loads(metadata[_PLAIN]), tensors)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"not a readable state file ({error})", where=str(path), mend="Start again without it") from error
