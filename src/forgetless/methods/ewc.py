@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from forgetless.core import importance, options
 from forgetless.core.context import Context, Tree
+from forgetless.core.strength import Adjustable, number_or_auto
 from forgetless.ops import quadratic
 
 
-class EWC(importance.Consolidating):
+class EWC(importance.Consolidating, Adjustable):
     r"""Elastic Weight Consolidation (Kirkpatrick et al. 2017, arXiv 1612.00796, Eq. 3), a penalty for each earlier task.
 
     .. math:: \tilde L(\theta) = L(\theta) + \frac{\text{strength}}{2} \sum_{k} \sum_i F^k_i (\theta_i - \theta^{*k}_i)^2,
@@ -35,7 +36,7 @@ class EWC(importance.Consolidating):
 
     Args:
         strength: :math:`\lambda`. It multiplies a mean over examples, so useful values are large and differ by orders
-            of magnitude between problems: sweep it by factors of ten.
+            of magnitude between problems: sweep it by factors of ten, or let ``"auto"`` find it as a task begins (`Adjustable`).
         labels: ``"model"``: labels drawn from the model's distribution (the Fisher information); ``"data"``: the true labels
             (the empirical Fisher, which vanishes where the model fits its data).
         examples: how many examples to draw for the Fisher; None takes all.
@@ -49,8 +50,9 @@ class EWC(importance.Consolidating):
         'data'
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "constant", "draws")
+    state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "constant", "draws", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("fisher", "anchor")
+    label: ClassVar[str] = "ewc.strength"
     summary: ClassVar[str] = (
         "holds each weight by its Fisher information on every earlier task; needs no old data in a stream, stiffens with tasks"
     )
@@ -58,18 +60,29 @@ class EWC(importance.Consolidating):
     extra_memory: ClassVar[str] = "8 bytes per parameter, however many tasks"
     extra_compute: ClassVar[str] = "element-wise; once a task a forward and backward pass for each of `examples` examples"
 
-    def __init__(self, *, strength: float = 10.0, labels: importance.Labels = "model", examples: int | None = 200, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        strength: float | Literal["auto"] = 10.0,
+        labels: importance.Labels = "model",
+        examples: int | None = 200,
+        seed: int = 0,
+    ) -> None:
         super().__init__("ewc", examples, seed)
-        self.strength = options.number("ewc.strength", strength)
+        self.strength = number_or_auto(self.label, strength)
         self.labels = options.choice("ewc.labels", labels, ("model", "data"))
         self.fisher: Tree = {}
         self.constant = 0.0
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(self.anchor)
+
     def penalty(self, ctx: Context) -> Tensor | None:
-        if not self.strength:
+        strength = self.in_force(ctx)
+        if not strength:
             return None
-        found = quadratic.penalty(ctx.parameters, self.anchor, self.fisher, self.strength / 2)
-        return None if found is None else found + self.strength / 2 * self.constant
+        found = quadratic.penalty(ctx.parameters, self.anchor, self.fisher, strength / 2)
+        return None if found is None else found + strength / 2 * self.constant
 
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add a penalty for the task that ``batches`` are of, at the current weights."""

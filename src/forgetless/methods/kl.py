@@ -9,12 +9,12 @@ from torch import Tensor
 
 from forgetless.core import options
 from forgetless.core.context import Context, Share, Tree
-from forgetless.core.method import Method
-from forgetless.core.teacher import extend, frozen_sums, snapshot, teacher_logits
+from forgetless.core.strength import Adjustable, number_or_auto
+from forgetless.core.teacher import extend, frozen_sums, kept_groups, snapshot, teacher_logits
 from forgetless.ops.distillation import kl_rows, positions
 
 
-class KL(Method):
+class KL(Adjustable):
     r"""KL divergence to the base model, on the inputs of the new task.
 
     RL's Razor (Shenfeld et al. 2025, arXiv 2509.04259): how much is forgotten is predicted by
@@ -36,7 +36,7 @@ class KL(Method):
     Cost: one more forward pass over each batch, and one for the model's own logits where the user's outputs hold none.
 
     Args:
-        strength: :math:`\lambda`.
+        strength: :math:`\lambda`; ``"auto"`` finds it as a task begins (`Adjustable`).
         direction: ``"forward"``: :math:`KL(base\|model)`; ``"reverse"``: :math:`KL(model\|base)`.
         first_tokens: how many labelled positions of each example weigh ``first_weight``; the others weigh 1.
         first_weight: w of these.
@@ -49,8 +49,9 @@ class KL(Method):
         0.5
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("teacher", "sums", "begun")
+    state_names: ClassVar[tuple[str, ...]] = ("teacher", "sums", "begun", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("teacher",)
+    label: ClassVar[str] = "kl.strength"
     summary: ClassVar[str] = "stays near the base model's answers on the new inputs; needs no old data"
     source: ClassVar[str] = "arXiv 2509.04259; weights by position: arXiv 2406.05946"
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32): the base model"
@@ -59,12 +60,12 @@ class KL(Method):
     def __init__(
         self,
         *,
-        strength: float = 0.5,
+        strength: float | Literal["auto"] = 0.5,
         direction: Literal["forward", "reverse"] = "forward",
         first_tokens: int = 0,
         first_weight: float = 1.0,
     ) -> None:
-        self.strength = options.number("kl.strength", strength)
+        self.strength = number_or_auto(self.label, strength)
         self.direction = options.choice("kl.direction", direction, ("forward", "reverse"))
         self.first_tokens = options.whole("kl.first_tokens", first_tokens, 0)
         self.first_weight = options.number("kl.first_weight", first_weight, above=True)
@@ -80,8 +81,12 @@ class KL(Method):
         else:
             self.teacher, self.sums, self.begun = snapshot(ctx.model), frozen_sums(ctx.model), True
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(kept_groups(ctx.task))
+
     def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
-        if not self.strength:
+        strength = self.in_force(ctx)
+        if not strength:
             return None
         read = ctx.task.predictions
         student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch)
@@ -96,4 +101,4 @@ class KL(Method):
             weights[positions(read.owners(batch)).to(rows.device) < self.first_tokens] = self.first_weight
         total, whole = (weights * rows).sum(), weights.sum()
         ctx.report("kl", Share(total.detach(), whole, "data"))
-        return ctx.balance(whole) * self.strength * (total / whole)
+        return ctx.balance(whole) * strength * (total / whole)

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from forgetless.core import options
 from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
+from forgetless.core.strength import Adjustable, number_or_auto
+from forgetless.core.teacher import kept_groups
 from forgetless.ops import quadratic
 
 
-class L2SP(Method):
+class L2SP(Adjustable):
     r"""L2-SP (Li, Grandvalet & Davoine 2018, arXiv 1802.01483, Eq. 3): a uniform quadratic penalty on the way from the start.
 
     .. math:: \tilde L(\theta) = L(\theta) + \frac{\text{strength}}{2} \sum_i (\theta_i - \theta^0_i)^2
@@ -25,7 +26,7 @@ class L2SP(Method):
     Memory: 4 bytes per parameter (the start). Cost: a few element-wise operations per weight and step, no data.
 
     Args:
-        strength: :math:`\alpha` of the paper, which tries 0.001 to 1.
+        strength: :math:`\alpha` of the paper, which tries 0.001 to 1; ``"auto"`` finds it as a task begins (`Adjustable`).
         anchor: ``"start"``: stay near the weights before the first task; ``"task"``: near those before the current one.
 
     Raises:
@@ -36,15 +37,16 @@ class L2SP(Method):
         'start'
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("weights",)
+    state_names: ClassVar[tuple[str, ...]] = ("weights", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("weights",)
+    label: ClassVar[str] = "l2sp.strength"
     summary: ClassVar[str] = "pulls every weight back to where it started, all alike; needs no data, knows nothing of which weights matter"
     source: ClassVar[str] = "Li et al. 2018, arXiv 1802.01483, Eq. 3"
     extra_memory: ClassVar[str] = "4 bytes per parameter"
     extra_compute: ClassVar[str] = "element-wise only, no data"
 
-    def __init__(self, *, strength: float = 0.1, anchor: Literal["start", "task"] = "start") -> None:
-        self.strength = options.number("l2sp.strength", strength)
+    def __init__(self, *, strength: float | Literal["auto"] = 0.1, anchor: Literal["start", "task"] = "start") -> None:
+        self.strength = number_or_auto(self.label, strength)
         self.anchor = options.choice("l2sp.anchor", anchor, ("start", "task"))
         self.weights: Tree = {}
 
@@ -52,7 +54,9 @@ class L2SP(Method):
         if not self.weights or self.anchor == "task":
             self.weights = quadratic.copies(ctx.parameters)
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(kept_groups(ctx.task))
+
     def penalty(self, ctx: Context) -> Tensor | None:
-        if not self.strength:
-            return None
-        return quadratic.penalty(ctx.parameters, self.weights, None, self.strength / 2)
+        strength = self.in_force(ctx)
+        return quadratic.penalty(ctx.parameters, self.weights, None, strength / 2) if strength else None

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from forgetless.core import options
 from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
+from forgetless.core.strength import Adjustable, number_or_auto
 from forgetless.core.teacher import kept_groups, snapshot, teacher_logits
 from forgetless.ops.distillation import grouped
 
 
-class LwF(Method):
+class LwF(Adjustable):
     r"""Learning without Forgetting (Li & Hoiem 2017, arXiv 1606.09282, Eq. 1-3): distillation on the new inputs.
 
     With the teacher's logits :math:`t` (the model as the task began, weights :math:`\theta^*`) and the logits :math:`s` of
@@ -36,7 +36,7 @@ class LwF(Method):
 
     Args:
         strength: :math:`\lambda`; ``"balanced"`` takes the number of earlier tasks (at least 1), the ratio of van de Ven & Tolias,
-            who weigh the new loss with 1/n and this with 1 - 1/n in task n.
+            who weigh the new loss with 1/n and this with 1 - 1/n in task n; ``"auto"`` finds it as a task begins (`Adjustable`).
         temperature: T; the paper's is 2.
 
     Raises:
@@ -47,23 +47,32 @@ class LwF(Method):
         1.0
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("teacher",)
+    state_names: ClassVar[tuple[str, ...]] = ("teacher", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("teacher",)
+    label: ClassVar[str] = "lwf.strength"
     summary: ClassVar[str] = "keeps the old model's answers on the new inputs; needs no old data, works best where new inputs are like old"
     source: ClassVar[str] = "arXiv 1606.09282, Eq. 1-3"
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32): the old model"
     extra_compute: ClassVar[str] = "a forward pass of the old model"
 
-    def __init__(self, *, strength: float | Literal["balanced"] = 1.0, temperature: float = 2.0) -> None:
-        self.strength = strength if strength == "balanced" else options.number("lwf.strength", strength)
+    def __init__(self, *, strength: float | Literal["balanced", "auto"] = 1.0, temperature: float = 2.0) -> None:
+        self.strength = strength if strength == "balanced" else number_or_auto(self.label, strength)
         self.temperature = options.number("lwf.temperature", temperature, above=True)
         self.teacher: Tree = {}
 
     def begin_task(self, ctx: Context) -> None:
         self.teacher = snapshot(ctx.model) if self.strength and kept_groups(ctx.task) else {}
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(self.teacher)
+
+    def in_force(self, ctx: Context) -> float:
+        balanced = self.strength == "balanced" and self.found is None
+        return float(max(1, ctx.task.index)) if balanced else super().in_force(ctx)
+
     def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
-        if not self.teacher:
+        strength = self.in_force(ctx)
+        if not self.teacher or not strength:
             return None
         read = ctx.task.predictions
         student = read.logits(read.outputs(ctx.model, batch) if outputs is None else outputs, batch, every=True)
@@ -71,5 +80,4 @@ class LwF(Method):
         factor = ctx.balance(len(student))
         if not len(student):
             return None
-        weight = max(1, ctx.task.index) if self.strength == "balanced" else float(self.strength)
-        return factor * weight * grouped(student, teacher, kept_groups(ctx.task), self.temperature)
+        return factor * strength * grouped(student, teacher, kept_groups(ctx.task), self.temperature)

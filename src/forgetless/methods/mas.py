@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from forgetless.core import importance, options
+from forgetless.core import importance
 from forgetless.core.context import Context, Tree
+from forgetless.core.strength import Adjustable, number_or_auto
 from forgetless.ops import quadratic
 
 
-class MAS(importance.Consolidating):
+class MAS(importance.Consolidating, Adjustable):
     r"""Memory Aware Synapses (Aljundi et al. 2018, arXiv 1711.09601, Eq. 2-4): importance is the outputs' sensitivity.
 
     .. math:: \tilde L(\theta) = L(\theta) + \text{strength} \sum_i \Omega_i (\theta_i - \theta^*_i)^2,
@@ -28,7 +29,8 @@ class MAS(importance.Consolidating):
     ``examples`` examples, one by one.
 
     Args:
-        strength: :math:`\lambda`, 1 in the paper. Importances grow with the square of the logits' size: sweep it.
+        strength: :math:`\lambda`, 1 in the paper. Importances grow with the square of the logits' size: sweep it, or let ``"auto"`` find
+            it as a task begins (`Adjustable`).
         examples: how many examples to draw; None takes all.
         seed: of the generator that draws them.
 
@@ -40,22 +42,25 @@ class MAS(importance.Consolidating):
         1.0
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("importance", "anchor", "draws")
+    state_names: ClassVar[tuple[str, ...]] = ("importance", "anchor", "draws", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("importance", "anchor")
+    label: ClassVar[str] = "mas.strength"
     summary: ClassVar[str] = "holds each weight by how strongly it moves the outputs; unlabelled examples of the old data are enough"
     source: ClassVar[str] = "Aljundi et al. 2018, arXiv 1711.09601, Eq. 2-4"
     extra_memory: ClassVar[str] = "8 bytes per parameter"
     extra_compute: ClassVar[str] = "element-wise; once a task a forward and backward pass for each of `examples` examples"
 
-    def __init__(self, *, strength: float = 1.0, examples: int | None = 200, seed: int = 0) -> None:
+    def __init__(self, *, strength: float | Literal["auto"] = 1.0, examples: int | None = 200, seed: int = 0) -> None:
         super().__init__("mas", examples, seed)
-        self.strength = options.number("mas.strength", strength)
+        self.strength = number_or_auto(self.label, strength)
         self.importance: Tree = {}
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(self.anchor)
+
     def penalty(self, ctx: Context) -> Tensor | None:
-        if not self.strength:
-            return None
-        return quadratic.penalty(ctx.parameters, self.anchor, self.importance, self.strength)
+        strength = self.in_force(ctx)
+        return quadratic.penalty(ctx.parameters, self.anchor, self.importance, strength) if strength else None
 
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add the importances on ``batches``, and hold the current weights."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from forgetless.core import importance, options
 from forgetless.core.context import Context, Tree
+from forgetless.core.strength import Adjustable, number_or_auto
 from forgetless.ops import quadratic
 
 
-class OnlineEWC(importance.Consolidating):
+class OnlineEWC(importance.Consolidating, Adjustable):
     r"""Online EWC (Schwarz et al. 2018, arXiv 1805.06370, section 3.2): one penalty at the latest weights, with a decaying Fisher.
 
     .. math:: \tilde L(\theta) = L(\theta) + \frac{\text{strength}}{2} \sum_i \tilde F_i (\theta_i - \theta^*_i)^2,
@@ -29,7 +30,7 @@ class OnlineEWC(importance.Consolidating):
     ``examples`` examples, one by one.
 
     Args:
-        strength: :math:`\lambda`; sweep it by factors of ten.
+        strength: :math:`\lambda`; sweep it by factors of ten, or let ``"auto"`` find it as a task begins (`Adjustable`).
         gamma: from 0 (only the last task counts) to 1 (no decay).
         labels: ``"model"``: labels drawn from the model's distribution; ``"data"``: the true labels (the empirical Fisher).
         examples: how many examples to draw for the Fisher; None takes all.
@@ -43,8 +44,9 @@ class OnlineEWC(importance.Consolidating):
         0.9
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "draws")
+    state_names: ClassVar[tuple[str, ...]] = ("fisher", "anchor", "draws", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("fisher", "anchor")
+    label: ClassVar[str] = "online-ewc.strength"
     summary: ClassVar[str] = (
         "as ewc, with one running Fisher that decays by gamma: keeps learning over many tasks, gives old ones up gradually"
     )
@@ -55,22 +57,24 @@ class OnlineEWC(importance.Consolidating):
     def __init__(
         self,
         *,
-        strength: float = 10.0,
+        strength: float | Literal["auto"] = 10.0,
         gamma: float = 0.95,
         labels: importance.Labels = "model",
         examples: int | None = 200,
         seed: int = 0,
     ) -> None:
         super().__init__("online-ewc", examples, seed)
-        self.strength = options.number("online-ewc.strength", strength)
+        self.strength = number_or_auto(self.label, strength)
         self.gamma = options.number("online-ewc.gamma", gamma, high=1.0)
         self.labels = options.choice("online-ewc.labels", labels, ("model", "data"))
         self.fisher: Tree = {}
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(self.anchor)
+
     def penalty(self, ctx: Context) -> Tensor | None:
-        if not self.strength:
-            return None
-        return quadratic.penalty(ctx.parameters, self.anchor, self.fisher, self.strength / 2)
+        strength = self.in_force(ctx)
+        return quadratic.penalty(ctx.parameters, self.anchor, self.fisher, strength / 2) if strength else None
 
     def consolidate(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Let the running Fisher take in the task that ``batches`` are of, at the current weights."""

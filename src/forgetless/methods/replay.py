@@ -11,8 +11,8 @@ from torch import Tensor
 
 from forgetless.core import options
 from forgetless.core.context import Context
-from forgetless.core.method import Method
 from forgetless.core.predictions import to
+from forgetless.core.strength import AUTO, Adjustable
 from forgetless.memory.distinct import distinct
 from forgetless.memory.diversity import Coverage
 from forgetless.memory.reservoir import Reservoir
@@ -22,7 +22,7 @@ from forgetless.memory.walk import Walk
 CAPACITY = 2000
 
 
-class Replay(Method):
+class Replay(Adjustable):
     r"""Experience replay: every batch of new examples comes with one of old examples from a memory.
 
     .. math:: \theta \leftarrow \theta - \eta\, \nabla_\theta \Big( L(\theta; B) + \lambda\, L(\theta; B_M) \Big),
@@ -48,7 +48,7 @@ class Replay(Method):
         capacity: examples kept of all earlier tasks; None: 2,000. If given, it bounds the examples kept of the retain set as well.
         sampling: ``"uniform"``: a reservoir over all that was seen; ``"diversity"``: an equal share a task, chosen by k-centre
             greedy on the inputs of the model's last linear layer (see `Coverage`).
-        ratio: old examples for each new one.
+        ratio: old examples for each new one; ``"auto"`` finds it as a task begins, of 1/4, 1/2, 1 and 2 (`Adjustable`).
         strength: weight of their loss, or ``"balanced"``.
         seed: of choosing and drawing.
 
@@ -60,7 +60,10 @@ class Replay(Method):
         500
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("memory", "retained", "walk", "tasks", "earlier", "seen", "drawn")
+    state_names: ClassVar[tuple[str, ...]] = ("memory", "retained", "walk", "tasks", "earlier", "seen", "drawn", "found")
+    label: ClassVar[str] = "replay.ratio"
+    option: ClassVar[str] = "ratio"
+    grid: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0)
     summary: ClassVar[str] = "mixes stored old examples into every batch; the simplest strong method where old data may be kept"
     keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 1902.10486, Algorithm 1; arXiv 1904.07734"
@@ -72,13 +75,13 @@ class Replay(Method):
         *,
         capacity: int | None = None,
         sampling: Literal["uniform", "diversity"] = "uniform",
-        ratio: float = 1.0,
+        ratio: float | Literal["auto"] = 1.0,
         strength: float | Literal["balanced"] = 1.0,
         seed: int = 0,
     ) -> None:
         self.capacity = options.count("replay.capacity", capacity)
         self.sampling = options.choice("replay.sampling", sampling, ("uniform", "diversity"))
-        self.ratio = options.number("replay.ratio", ratio, above=True)
+        self.ratio = ratio if ratio == AUTO else options.number(self.label, ratio, above=True)
         self.strength = strength if strength == "balanced" else options.number("replay.strength", strength)
         self.seed = options.seed("replay.seed", seed)
         self.memory = self._container()
@@ -101,14 +104,21 @@ class Replay(Method):
                 self.retained = chosen.store
         self.walk.restart()
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(len(self.memory) + len(self.retained))
+
+    def tighten(self, ctx: Context, factor: float) -> str:
+        self.seen = self.drawn = 0  # what was drawn so far was drawn at another ratio
+        return super().tighten(ctx, factor)
+
     def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
-        kept = len(self.memory)
+        kept, ratio = len(self.memory), self.in_force(ctx)
         weight = self.earlier if self.strength == "balanced" else float(self.strength)
-        if not weight or not kept + len(self.retained):
+        if not weight or not ratio or not kept + len(self.retained):
             return None
         predictions, device = ctx.task.predictions, next(iter(ctx.parameters.values())).device
         sizes = ctx.world.shares(predictions.size(batch))  # of several processes each draws for all and takes its own
-        ends = [math.floor(self.ratio * (self.seen + seen) + 1e-9) for seen in accumulate(sizes)]
+        ends = [math.floor(ratio * (self.seen + seen) + 1e-9) for seen in accumulate(sizes)]
         own, drawn = range(*([self.drawn, *ends][ctx.world.rank :][:2])), self.drawn
         self.seen, self.drawn = self.seen + sum(sizes), ends[-1]
         if self.drawn == drawn:
@@ -119,7 +129,7 @@ class Replay(Method):
         drawn = predictions.update_active(to(predictions.collate(examples), device), batch, ctx.task.earlier_heads)
         ctx.report("memory_examples", kept + len(self.retained))
         factor = ctx.balance(predictions.terms(drawn) if len(own) else 0)
-        return ctx.loss_fn(ctx.model, drawn) * (factor * weight * len(everyones) / (self.ratio * sum(sizes)))
+        return ctx.loss_fn(ctx.model, drawn) * (factor * weight * len(everyones) / (ratio * sum(sizes)))
 
     def end_task(self, ctx: Context) -> None:
         self.tasks += 1

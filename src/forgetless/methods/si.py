@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from forgetless.core import options
 from forgetless.core.context import Context, Tree
-from forgetless.core.method import Method
+from forgetless.core.strength import Adjustable, number_or_auto
 from forgetless.ops import quadratic
 
 
-class SI(Method):
+class SI(Adjustable):
     r"""Synaptic Intelligence (Zenke, Poole & Ganguli 2017, arXiv 1703.04200, Eq. 3-5): importance along the path of training.
 
     .. math:: \tilde L(\theta) = L(\theta) + \text{strength} \sum_i \Omega_i (\theta_i - \theta^*_i)^2, \qquad
@@ -32,7 +32,8 @@ class SI(Method):
     It protects what was learned under it: not what a pretrained model brought along.
 
     Args:
-        strength: :math:`c` of the paper, which has 0.1 for permuted and 1 for split MNIST.
+        strength: :math:`c` of the paper, which has 0.1 for permuted and 1 for split MNIST; ``"auto"`` finds it as a task
+            begins (`Adjustable`).
         xi: :math:`\xi`, which bounds the importance of weights that hardly moved.
 
     Raises:
@@ -43,8 +44,9 @@ class SI(Method):
         0.1
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("path", "importance", "anchor")
+    state_names: ClassVar[tuple[str, ...]] = ("path", "importance", "anchor", "found")
     sharded_state: ClassVar[tuple[str, ...]] = ("path", "importance", "anchor")
+    label: ClassVar[str] = "si.strength"
     summary: ClassVar[str] = (
         "holds each weight by how much its way lowered the loss; needs no data, protects only what was learned under it"
     )
@@ -52,8 +54,8 @@ class SI(Method):
     extra_memory: ClassVar[str] = "12 bytes per parameter, and chunk_bytes"
     extra_compute: ClassVar[str] = "element-wise only, no data"
 
-    def __init__(self, *, strength: float = 0.1, xi: float = 0.1) -> None:
-        self.strength = options.number("si.strength", strength)
+    def __init__(self, *, strength: float | Literal["auto"] = 0.1, xi: float = 0.1) -> None:
+        self.strength = number_or_auto(self.label, strength)
         self.xi = options.number("si.xi", xi, above=True)
         self.path: Tree = {}
         self.importance: Tree = {}
@@ -63,12 +65,17 @@ class SI(Method):
         self.anchor = quadratic.copies(ctx.parameters)
         self.path = {name: torch.zeros_like(anchor) for name, anchor in self.anchor.items()}
 
+    def protects(self, ctx: Context) -> bool:
+        return bool(self.importance)
+
     def penalty(self, ctx: Context) -> Tensor | None:
-        if not self.strength or not self.importance:
+        strength = self.in_force(ctx)
+        if not strength or not self.importance:
             return None
-        return quadratic.penalty(ctx.parameters, self.anchor, self.importance, self.strength)
+        return quadratic.penalty(ctx.parameters, self.anchor, self.importance, strength)
 
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
+        strength = self.in_force(ctx)
         for name, now in after.items():
             if name not in self.path or name not in ctx.gradients:
                 continue
@@ -76,9 +83,9 @@ class SI(Method):
             piece = slice(ctx.offsets.get(name, 0), ctx.offsets.get(name, 0) + now.numel())
             path, anchor = self.path[name].view(-1)[piece], self.anchor[name].view(-1)[piece]
             gradient, was = ctx.gradients[name].reshape(-1).to(path.dtype), before[name].reshape(-1)
-            if self.strength and name in self.importance:
+            if strength and name in self.importance:
                 held = self.importance[name].to(now.device).view(-1)[piece]
-                gradient = gradient - quadratic.pull(was, anchor, held, self.strength)
+                gradient = gradient - quadratic.pull(was, anchor, held, strength)
             path.addcmul_(gradient, now.reshape(-1).to(path.dtype) - was.to(path.dtype), value=-1)
         return after
 
