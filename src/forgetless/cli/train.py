@@ -11,6 +11,9 @@ from forgetless.cli.options import Config, Debug, EvalBatch, Json, Limit, Model,
 from forgetless.cli.placement import Device, Dtype
 from forgetless.errors import InputError
 
+BUDGET_BROKEN = 3
+"""The exit code of a run that did not keep its budget; its folder is whole."""
+
 
 def train(
     model: Model,
@@ -32,6 +35,9 @@ def train(
     retain_batch_size: Annotated[int, typer.Option("--retain-batch-size", help="Questions in a batch of the reference.")] = 16,
     eval_batch_size: EvalBatch = 32,
     until_learned: Annotated[float | None, typer.Option("--until-learned", help="Stop at this share of the inject set learned.")] = None,
+    budget: Annotated[float | None, typer.Option("--budget", help="Lose at most this share of what it knew.")] = None,
+    budget_every: Annotated[int | None, typer.Option("--budget-every", help="Steps between the guard's looks; left out: a few.")] = None,
+    blend: Annotated[bool | None, typer.Option("--blend/--no-blend", help="Last resort: go back towards the start.")] = None,
     scorer: Scorer = "exact",
     template: Template = None,
     limit: Limit = None,
@@ -77,6 +83,9 @@ def train(
         eval_batch_size=eval_batch_size,
         retain_batch_size=retain_batch_size,
         until_learned=until_learned,
+        budget=budget,
+        budget_every=budget_every,
+        blend=blend,
         seed=seed,
         scorer=scorer,
         template=template,
@@ -95,3 +104,5 @@ def train(
     summary = run_training(settings, built, out, resume=resume, show=not as_json, keep_checkpoint=keep_checkpoint)
     if started()[0] == 0:  # of several processes the first one speaks
         answer(summary, f"{summary['verdict']}\n{out}/summary.json, {out}/model", as_json=as_json)
+    if summary["budget"] is not None and not summary["budget"]["kept"]:
+        raise typer.Exit(BUDGET_BROKEN)

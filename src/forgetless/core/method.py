@@ -100,6 +100,13 @@ class Method:
     def end_task(self, ctx: Context) -> None:
         """Once, after the last step of a task that ended without an error."""
 
+    def tighten(self, ctx: Context, factor: float) -> str:
+        """Protect more, by about ``factor`` (above 1), from the next step on: for a guard that sees too much forgotten.
+
+        Returns what changed, in a few words; empty where there is nothing to tighten. What it changes is part of the state.
+        """
+        return ""
+
     def activate(self, ctx: Context) -> None:
         """Put the weights of ``ctx.task`` in place for evaluation (with ``ctx.write``, or by a switch in its own modules)."""
 
@@ -220,6 +227,9 @@ class Chain(Method):
     def end_task(self, ctx: Context) -> None:
         for method in self.methods:
             method.end_task(ctx)
+
+    def tighten(self, ctx: Context, factor: float) -> str:
+        return "; ".join(told for method in self.methods if (told := method.tighten(ctx, factor)))
 
     def activate(self, ctx: Context) -> None:
         for method in self.methods:

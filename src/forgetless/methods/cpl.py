@@ -58,7 +58,7 @@ class CPL(Method):
         4
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("reference", "mean", "taken_epoch", "taken_step", "position")
+    state_names: ClassVar[tuple[str, ...]] = ("reference", "mean", "taken_epoch", "taken_step", "position", "hurried")
     sharded_state: ClassVar[tuple[str, ...]] = ("mean",)
     summary: ClassVar[str] = (
         "updates only the weights on which retain and inject gradients agree in sign; protects what the reference covers"
@@ -95,6 +95,7 @@ class CPL(Method):
         self.reference: Tree = {}
         self.mean: Tree = {}
         self.taken_epoch = self.taken_step = self.position = 0
+        self.hurried = 0  # steps between refreshes once tightened; 0: as refresh says
         self._held: dict[str, tuple[signs.Count, int]] = {}  # by parameter, "" for all: weights held back and seen in this step
 
     @property
@@ -110,7 +111,9 @@ class CPL(Method):
 
     def begin_step(self, ctx: Context) -> None:
         self._held = {}
-        if self.refresh == "epoch":
+        if self.hurried:
+            due = ctx.step - self.taken_step >= self.hurried
+        elif self.refresh == "epoch":
             due = ctx.epoch != self.taken_epoch
         elif self.refresh == "streaming":
             due = ctx.step > self.taken_step
@@ -123,6 +126,15 @@ class CPL(Method):
             ctx.report("sign_flips", Share(sum(turned.values()), sum(parameter.numel() for parameter in ctx.parameters.values())))
             ctx.report("sign_flips_by_layer", {k: Share(count, ctx.parameters[k].numel()) for k, count in turned.items()})
             ctx.report("refresh", True)
+
+    def tighten(self, ctx: Context, factor: float) -> str:
+        """Take the reference anew at the next step, and more often: every 4 steps, then every 2, then at each."""
+        if self.mask == "fixed" or self.refresh == "streaming" or self.hurried == 1:
+            return ""
+        steps = self.hurried or (self.refresh if isinstance(self.refresh, int) else round(4 * factor))
+        self.hurried = max(1, int(steps / factor))
+        self.taken_step = ctx.step - self.hurried
+        return f"cpl refreshes every {self.hurried} steps"
 
     @property
     def edits_gradients(self) -> bool:

@@ -60,7 +60,7 @@ class Replay(Adjustable):
         500
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("memory", "retained", "walk", "tasks", "earlier", "seen", "drawn", "found")
+    state_names: ClassVar[tuple[str, ...]] = ("memory", "retained", "walk", "tasks", "earlier", "seen", "drawn", "found", "raised")
     label: ClassVar[str] = "replay.ratio"
     option: ClassVar[str] = "ratio"
     grid: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0)
@@ -89,6 +89,7 @@ class Replay(Adjustable):
         self.tasks = 0  # ended
         self.earlier = 0  # tasks that the memory stands for, a retain set being one
         self.seen = self.drawn = 0  # examples, in this task
+        self.raised: float | None = None  # the strength in force in place of the one given, once tightened
 
     def begin_task(self, ctx: Context) -> None:
         self.retained, self.seen, self.drawn = Store(), 0, 0
@@ -107,13 +108,22 @@ class Replay(Adjustable):
     def protects(self, ctx: Context) -> bool:
         return bool(len(self.memory) + len(self.retained))
 
+    @property
+    def _weight(self) -> float:
+        """The weight of the old examples' loss in force."""
+        return self.raised if self.raised is not None else self.earlier if self.strength == "balanced" else float(self.strength)
+
     def tighten(self, ctx: Context, factor: float) -> str:
-        self.seen = self.drawn = 0  # what was drawn so far was drawn at another ratio
-        return super().tighten(ctx, factor)
+        """Raise the weight of the old examples, from 0 to 1: their number, the ratio, would cost more for each step."""
+        if not self.protects(ctx):
+            return ""
+        was = self._weight
+        self.raised = was * factor if was else 1.0
+        return f"replay.strength from {was:g} to {self.raised:g}"
 
     def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
         kept, ratio = len(self.memory), self.in_force(ctx)
-        weight = self.earlier if self.strength == "balanced" else float(self.strength)
+        weight = self._weight
         if not weight or not ratio or not kept + len(self.retained):
             return None
         predictions, device = ctx.task.predictions, next(iter(ctx.parameters.values())).device

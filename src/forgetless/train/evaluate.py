@@ -34,10 +34,10 @@ def evaluate(language: Language, splits: dict[str, list[Question]], settings: Se
 
 
 def changes(before: Verdicts, after: Verdicts) -> dict[str, dict[str, int]]:
-    """By split: how many items there are, are right now, were learned and were forgotten."""
+    """By split that ``after`` has: how many items there are, are right now, were learned and were forgotten."""
     table = {}
-    for name, old in before.items():
-        pairs = list(zip([right for right, _ in old], [right for right, _ in after[name]], strict=True))
+    for name, new in after.items():
+        pairs = list(zip([right for right, _ in before[name]], [right for right, _ in new], strict=True))
         table[name] = {
             "total": len(pairs),
             "right": sum(now for _, now in pairs),
@@ -46,6 +46,11 @@ def changes(before: Verdicts, after: Verdicts) -> dict[str, dict[str, int]]:
             "forgotten": sum(was and not now for was, now in pairs),
         }
     return table
+
+
+def marks(verdicts: Verdicts) -> dict[str, str]:
+    """By split, a character for each question in order: 1 where its answer is right, else 0."""
+    return {name: "".join("01"[right] for right, _ in found) for name, found in verdicts.items()}
 
 
 def learned_share(table: dict[str, dict[str, int]]) -> float:

@@ -15,6 +15,9 @@ from forgetless.data.model import quiet
 from forgetless.errors import InputError
 from forgetless.files import naming, sync_file, sync_folder, write_json, write_jsonl, write_text
 
+METRICS, BUDGET_LOG = "metrics.jsonl", "budget.jsonl"
+"""The files that grow line by line while a run goes on."""
+
 MAY_DIFFER = {"versions", "git", "checkpoint_every", "tensorboard"}
 """Keys of ``config.yaml`` that a resumed run need not share."""
 
@@ -111,24 +114,24 @@ class RunFolder:
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Write everything needed to go on from here, in place of the last checkpoint."""
-        metrics = self.path / "metrics.jsonl"
-        save_state(self.checkpoint_file, state | {"metrics_bytes": metrics.stat().st_size if metrics.exists() else 0})
+        files = {name: self.path / name for name in (METRICS, BUDGET_LOG)}
+        save_state(self.checkpoint_file, state | {"bytes": {name: file.stat().st_size for name, file in files.items() if file.exists()}})
 
     def last_checkpoint(self) -> dict[str, Any] | None:
-        """The state to go on from; cuts ``metrics.jsonl`` back to it. None where there is none."""
+        """The state to go on from; cuts ``metrics.jsonl`` and ``budget.jsonl`` back to it. None where there is none."""
         state: dict[str, Any] | None = load_state(self.checkpoint_file) if self.checkpoint_file.is_file() else None
-        metrics = self.path / "metrics.jsonl"
-        if metrics.exists():
-            os.truncate(metrics, state["metrics_bytes"] if state else 0)
+        for name in (METRICS, BUDGET_LOG):
+            if (self.path / name).exists():
+                os.truncate(self.path / name, state["bytes"].get(name, 0) if state else 0)
         return state
 
     def drop_checkpoint(self) -> None:
         """Remove the checkpoint of a finished run."""
         shutil.rmtree(self.checkpoint_file.parent, ignore_errors=True)
 
-    def log(self, line: dict[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``, forced to the disk; on an error none of it stays."""
-        path = self.path / "metrics.jsonl"
+    def log(self, line: dict[str, Any], name: str = METRICS) -> None:
+        """Add a line to ``metrics.jsonl``, or to ``budget.jsonl``, forced to the disk; on an error none of it stays."""
+        path = self.path / name
         with naming(path), open(path, "ab", buffering=0) as handle:
             size, data = handle.tell(), json.dumps(line).encode() + b"\n"
             try:
@@ -205,7 +208,7 @@ class ReadFolder(RunFolder):
     def drop_checkpoint(self) -> None:
         pass
 
-    def log(self, line: dict[str, Any]) -> None:
+    def log(self, line: dict[str, Any], name: str = METRICS) -> None:
         pass
 
     def save_model(self, model: Any, tokenizer: Any) -> None:

@@ -19,14 +19,16 @@ from forgetless.evaluation.score import asked_with
 from forgetless.files import check_writable
 from forgetless.progress import bar, note
 from forgetless.train.batches import Batches, answer_loss
-from forgetless.train.evaluate import Verdicts, changes, evaluate, item_rows, learned_share, outcome, verdict
+from forgetless.train.evaluate import Verdicts, changes, evaluate, item_rows, learned_share, marks, outcome, verdict
 from forgetless.train.folder import ReadFolder, RunFolder
+from forgetless.train.keeping import Keeping, deal, protected
 from forgetless.train.observer import Board, Observer, check_board
-from forgetless.train.optimizer import make_optimizer, moments
+from forgetless.train.optimizer import make_optimizer
 from forgetless.train.processes import Processes, started
 from forgetless.train.provenance import peak_memory, run_config
 from forgetless.train.settings import INJECT, RETAIN, Settings
 from forgetless.train.snapshot import load_weights, own, random_state, seed_all, set_random_state, weights
+from forgetless.train.space import check_space
 from forgetless.train.splits import read_splits
 
 __all__ = ["make_optimizer", "peak_memory", "read_splits", "train"]
@@ -67,9 +69,10 @@ def train(
     if settings.tensorboard:
         check_board()
     splits = read_splits(settings, method)
+    config, splits, method = run_config(settings, splits), deal(splits, settings), protected(method, settings)
     check_method(method, processes=started()[1], sharded=False)
     processes = Processes(settings.device)
-    folder, config = (RunFolder if processes.first else ReadFolder)(out), run_config(settings, splits)
+    folder = (RunFolder if processes.first else ReadFolder)(out)
     try:
         folder.check(config, resume=resume)
         summary = processes.agreed(folder.finished)
@@ -109,6 +112,7 @@ class _Run:
         self.batches = Batches(splits[INJECT], language, template, settings.batch_size, settings.seed)
         self.retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
         self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.planned(len(self.batches)), everywhere=True)
+        self.keeping = Keeping(settings, language, splits, self.batches, folder, processes, show)
         self.seconds = self.eval_seconds = 0.0
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
         self.fractions = (0.0, 0)  # conflicting shares of the run: their sum and number
@@ -116,13 +120,15 @@ class _Run:
 
     def go(self, config: dict[str, Any], *, resume: bool, before: dict[str, Any] | None) -> dict[str, Any]:
         settings, folder = self.settings, self.folder
-        self._check_space(prepared=not overrides(self.method, "prepare"))
+        check_space(folder, settings, self.language.model, prepared=not overrides(self.method, "prepare"))
         kept = self.processes.agreed(folder.load_before())
         given = before if kept is None else kept
-        begun = self._evaluate("scoring before training") if given is None else _verdicts(given)
+        begun = self._evaluate("scoring before training", self.splits) if given is None else _verdicts(given)
+        self.keeping.check(begun)
         seed_all(settings.seed)
         self.language.model = self.method.prepare(self.language.model, self.task)
-        self._check_space(prepared=True)
+        check_space(folder, settings, self.language.model, prepared=True)
+        self.keeping.remember(self.language.model)
         optimizer = make_optimizer(settings, self.language.model)
         self.called = self.processes.together(self.language.model)  # what training calls: it averages over processes
         session = attach(self.method, self.called, optimizer, self.task, answer_loss)
@@ -135,27 +141,25 @@ class _Run:
         began = time.perf_counter()
         with session:
             self.seconds += time.perf_counter() - began
+            self.keeping.begin(session)
             if not session.ctx.step:
                 self._log({"kind": "epoch", "epoch": 0, "step": 0, "seconds": 0.0, "splits": changes(begun, begun)})
             while not self._ends(session.ctx.step, epoch, begun, after):
                 done = self._epoch(session, epoch, after)
                 epoch += 1
-                after = self._evaluate(f"scoring after epoch {epoch}")
+                after = self._evaluate(f"scoring after epoch {epoch}", self.keeping.scored)
                 self._log_epoch(session, epoch, done, begun, after)
                 self._checkpoint(session, epoch, 0, after)
-        return self._finish(session, begun, after, epoch, self._ends(session.ctx.step, epoch, begun, after))
-
-    def _check_space(self, *, prepared: bool) -> None:
-        """Refuse a disk that is too small; a method that has yet to change the model may train only a small part of it."""
-        model = self.language.model
-        whole = sum(tensor.numel() * tensor.element_size() for tensor in weights(model).values())
-        trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad) if prepared else 0
-        self.folder.check_space(whole, moments(self.settings) * trained)
+            why = self._ends(session.ctx.step, epoch, begun, after)
+            after = self.keeping.end(session, begun, after, lambda splits: self._evaluate("scoring at the end", splits))
+        return self._finish(session, begun, after, epoch, why)
 
     def _ends(self, step: int, epoch: int, before: Verdicts, after: Verdicts) -> str:
         """Why training ends here, at the end of an epoch or of the last part of one; empty where it goes on."""
-        wanted = self.settings.until_learned
-        if epoch and not self.batches.skip and wanted is not None and learned_share(changes(before, after)) >= wanted:
+        if self.keeping.stopped:
+            return "the guard of the budget"
+        wanted, whole = self.settings.until_learned, epoch and not self.batches.skip
+        if whole and wanted is not None and self.keeping.good and learned_share(changes(before, after)) >= wanted:
             return "until_learned reached"
         return self._spent(step) or ("epoch limit" if epoch >= self.settings.epochs else "")
 
@@ -166,9 +170,9 @@ class _Run:
             return "step limit"
         return "time limit" if seconds is not None and self.processes.agreed(self.seconds >= seconds) else ""
 
-    def _evaluate(self, title: str) -> Verdicts:
+    def _evaluate(self, title: str, splits: dict[str, list[Question]]) -> Verdicts:
         began = time.perf_counter()
-        found = self.processes.agreed(evaluate(self.language, self.splits, self.settings, title, show=self.show))
+        found = self.processes.agreed(evaluate(self.language, splits, self.settings, title, show=self.show))
         self.eval_seconds += time.perf_counter() - began
         return found
 
@@ -200,12 +204,12 @@ class _Run:
                     self.layers[name] = self.layers.get(name, 0.0) + share
                 if "conflicting_fraction" in told:
                     self.fractions = (self.fractions[0] + told["conflicting_fraction"], self.fractions[1] + 1)
-                lr = optimizer.param_groups[0]["lr"]
-                line = {"kind": "step", "step": ctx.step, "epoch": epoch + 1, "loss": value, "lr": lr}
+                line = {"kind": "step", "step": ctx.step, "epoch": epoch + 1, "loss": value, "lr": optimizer.param_groups[0]["lr"]}
                 more = self.observer.step_ended(value, told)
                 self._log(line | {"seconds": round(self.seconds, 3), "method": told} | more)
                 advance(1, f"loss {value:.3f}")
-                if self._spent(ctx.step):
+                began += self.keeping.step(session)
+                if self.keeping.stopped or self._spent(ctx.step):
                     break
                 every = self.settings.checkpoint_every
                 if every and ctx.step % every == 0 and done < len(self.batches):
@@ -213,13 +217,8 @@ class _Run:
         return done
 
     def _log_epoch(self, session: Session, epoch: int, done: int, before: Verdicts, after: Verdicts) -> None:
-        line = {
-            "kind": "epoch",
-            "epoch": epoch,
-            "step": session.ctx.step,
-            "seconds": round(self.seconds, 3),
-            "splits": changes(before, after),
-        }
+        line: dict[str, Any] = {"kind": "epoch", "epoch": epoch, "step": session.ctx.step, "seconds": round(self.seconds, 3)}
+        line |= {"splits": changes(before, after), "right": marks(after)}
         layers = {name: total / done for name, total in self.layers.items()}
         more = self.observer.epoch()
         for warning in more.get("warnings", ()):
@@ -250,6 +249,7 @@ class _Run:
             "model": weights(self.language.model),
             "optimizer": session.ctx.optimizer.state_dict(),
             "session": session.state_dict(),
+            "budget": self.keeping.state_dict(),
             "random": self.processes.all_of(random_state()),
         }
         self.folder.checkpoint(state)
@@ -264,6 +264,7 @@ class _Run:
         session.load_state_dict(own(saved["session"]))
         self.batches.skip, self.layers, self.fractions = saved["done"], saved["layers"], saved["fractions"]
         self.observer.load_state_dict(own(saved["observer"]))
+        self.keeping.load_state_dict(own(saved["budget"]))
         self.seconds, self.eval_seconds = saved["seconds"], saved["eval_seconds"]
         kept, rank = saved["random"], self.processes.rank
         set_random_state(own(kept[rank if len(kept) == self.processes.size else 0]))
@@ -271,7 +272,6 @@ class _Run:
 
     def _finish(self, session: Session, before: Verdicts, after: Verdicts, epochs: int, why: str) -> dict[str, Any]:
         settings, found = self.settings, outcome(before, after)
-        fraction, steps = self.fractions
         summary = {
             "method": ",".join(settings.method),
             "method_args": settings.method_args,
@@ -286,10 +286,10 @@ class _Run:
             "peak_memory_bytes": peak_memory(),
             "stopped_because": why,
             **found,
-            "conflicting_fraction": fraction / steps if steps else None,
+            "conflicting_fraction": self.fractions[0] / self.fractions[1] if self.fractions[1] else None,
             "constraint_violation": session.constraint_violation,
-            "budget": None,
-            "verdict": verdict(found, settings.method),
+            "budget": self.keeping.outcome(before, after, self.seconds),
+            "verdict": self.keeping.sentence(verdict(found, settings.method), before, after),
         }
         self.folder.save_model(self.method.export(self.language.model), self.language.tokenizer)
         self.folder.finish(item_rows(self.splits, before, after), summary)

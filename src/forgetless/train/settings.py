@@ -18,6 +18,7 @@ from forgetless.evaluation.score import check_scorer
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum")
 RETAIN, INJECT, RETAIN_HELDOUT, INJECT_HELDOUT = "retain", "inject", "retain-heldout", "inject-heldout"
+BUDGET_PROBE = "budget-probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,9 @@ class Settings:
             depends on the machine, so only such a run does not repeat bit for bit.
         batch_size: questions in a training batch; eval_batch_size in a scoring one; retain_batch_size in a reference one.
         until_learned: stop after the epoch in which this share of the unknown inject items is right.
+        budget: lose at most this share of what was known; None: whatever is lost is lost.
+        budget_every: optimizer steps between the guard's looks; None: as many as keep them cheap.
+        blend: whether the guard may, as a last resort, go back on the straight line to the start; None: under a budget it may.
         seed: of the data order and all else that is random.
         scorer, template: how questions are scored, and worded in training and scoring alike.
         checkpoint_every: optimizer steps between checkpoints; None means after every epoch.
@@ -67,6 +71,9 @@ class Settings:
     eval_batch_size: int = 32
     retain_batch_size: int = 16
     until_learned: float | None = None
+    budget: float | None = None
+    budget_every: int | None = None
+    blend: bool | None = None
     seed: int = 0
     scorer: str = "exact"
     template: str | None = None
@@ -90,6 +97,12 @@ class Settings:
             options.number("--max-seconds", self.max_seconds, above=True)
         if self.until_learned is not None:
             options.number("--until-learned", self.until_learned, above=True, high=1.0)
+        if self.budget is not None:
+            options.number("--budget", self.budget, below=1.0)
+        elif self.budget_every is not None or self.blend:
+            where = "--blend" if self.blend else "--budget-every"
+            raise InputError("there is no budget", where=where, mend="Give --budget too; to blend without one use --method wise")
+        options.count("--budget-every", self.budget_every)
         options.choice("--optimizer", self.optimizer, OPTIMIZERS)
         options.whole("--seed", self.seed, 0, 2**63 - 1)
         check_scorer(self.scorer)
@@ -102,8 +115,8 @@ class Settings:
                 mend="Train with exact, letter, likelihood or generate",
             )
         for name in self.files:
-            if name in ("", ".", "..") or "/" in name:
-                raise options.refused("--probe", name, "a name without a slash")
+            if name in ("", ".", "..", BUDGET_PROBE) or "/" in name:
+                raise options.refused("--probe", name, f"a name without a slash, and not {BUDGET_PROBE}")
 
     def planned(self, batches: int) -> int | None:
         """The most optimizer steps of the run, with so many batches in an epoch; None where the clock decides."""

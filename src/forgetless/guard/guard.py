@@ -1,0 +1,236 @@
+"""The guard of a budget: it looks at its probe while a session trains, acts, and leaves weights that keep the budget on the probe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from forgetless.core.method import State
+from forgetless.core.session import Session
+from forgetless.data.model import Language
+from forgetless.data.question import Question
+from forgetless.guard.blend import Weights, largest, put, trained
+from forgetless.guard.budget import Budget, due
+from forgetless.guard.evidence import interval, needed
+from forgetless.guard.look import Standing, expected_share, standing
+from forgetless.guard.point import Point, scale_rates
+from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, RAISE, ROLL_BACK, STOP, TIGHTEN, Act, Look, Policy
+from forgetless.guard.verdict import nothing_known
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Guard:
+    """Watches one training.
+
+    Args:
+        budget: what is promised.
+        language: the model in training, for looks.
+        probe: the questions to look at; those right at the start count.
+        every: optimizer steps between looks.
+        tell: given every line of ``budget.jsonl``.
+        agreed: of several processes gives all of them what the first one has.
+
+    Attributes:
+        policy: what it made of the looks so far.
+        last: the last look.
+        blend: the share of the way from the start at which training ended, where it had to go back on that line.
+        acts: how many there were.
+        seconds: spent on looks and acts.
+
+    Raises:
+        InputError: the model knows nothing of the probe (from `begin`).
+    """
+
+    def __init__(
+        self, budget: Budget, language: Language, probe: Sequence[Question], *, every: int, tell: Tell, agreed: Callable[[Any], Any]
+    ) -> None:
+        self.budget, self.language, self.every = budget, language, every
+        self._probe, self._tell, self._agreed = list(probe), tell, agreed
+        self.policy = Policy(budget.allowed)
+        self.last: Look | None = None
+        self.blend: float | None = None
+        self.acts, self.seconds = 0, 0.0
+        self._start: list[float] | list[bool] = []  # of the known items: their margins, or that they are right
+        self._point, self._level = Point(), 0  # the last good look, and how often the method had been tightened by then
+        self._tightened = 0
+        self._origin: Weights = {}
+
+    def remember(self, model: Any) -> None:
+        """Keep the weights to blend with: call it with the model as training begins, before a checkpoint is loaded."""
+        if self.budget.blend:
+            self._origin = trained(model)
+
+    def begin(self, session: Session) -> None:
+        """Find out what is known, unless a saved state told that; before the first step."""
+        began = time.perf_counter()
+        if not self._start:
+            self._measure_start()
+            self._take(session)
+            line = {"kind": "start", "step": session.ctx.step, "allowed": self.budget.allowed, "probe": len(self._start)}
+            self._tell(line | {"every": self.every, "items_needed": needed(self.budget.allowed)})
+        self.seconds += time.perf_counter() - began
+
+    def _measure_start(self) -> None:
+        found = self._ask(self._probe)
+        self._probe = [question for question, right in zip(self._probe, found.right, strict=True) if right]
+        if not self._probe:
+            raise nothing_known("the guard's probe")
+        values = found.right if found.margins is None else found.margins
+        self._start = [value for value, right in zip(values, found.right, strict=True) if right]
+
+    @property
+    def known(self) -> int:
+        """How many items of the probe were right at the start."""
+        return len(self._start)
+
+    @property
+    def good(self) -> bool:
+        """Whether the last look was within the budget; true before the first one."""
+        return self.last is None or self.policy.good(self.last)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the guard has ended the training."""
+        return self.policy.stopped
+
+    def step(self, session: Session, scheduler: Any = None) -> bool:
+        """After an optimizer step: look if it is time to, and act. Returns whether it looked."""
+        if self.stopped or not due(session.ctx.step, self.every):
+            return False
+        began = time.perf_counter()
+        look = self._look(session.ctx.step)
+        acts = self.policy.judge(look)
+        if self.policy.good(look):
+            self._take(session)
+        took = time.perf_counter() - began
+        self._told(look, took)
+        for act in acts:
+            self._do(act, session, scheduler)
+        self.seconds += time.perf_counter() - began
+        return True
+
+    def end(self, session: Session, learned: Callable[[], int]) -> None:
+        """After the last step: leave weights that keep the budget on the probe.
+
+        Where those that stand do not, take the ones that learned more: of the last good look, or (with ``blend``) of the largest step
+        on the line from the start that keeps the budget.
+
+        Args:
+            session: still open.
+            learned: how many inject items are right with the weights that stand.
+        """
+        began = time.perf_counter()
+        if self.last is None or self.last.step != session.ctx.step:
+            look = self._look(session.ctx.step)
+            self._told(look, time.perf_counter() - began)
+        assert self.last is not None
+        if not self.policy.good(self.last):
+            self._last_resort(session, learned, self.last)
+        self.seconds += time.perf_counter() - began
+
+    def _last_resort(self, session: Session, learned: Callable[[], int], bad: Look) -> None:
+        model, reason = session.ctx.model, f"training ends with {bad.forgotten} of {bad.total} forgotten"
+        if bad.expected is not None:
+            reason += f" and {bad.expected:.3g} expected by the margins"
+        if self._origin:
+            end = trained(model)
+
+            def good(alpha: float) -> bool:
+                put(model, self._origin, end, alpha)
+                return self.policy.good(self._look(bad.step))
+
+            alpha = largest(good)
+            put(model, self._origin, end, alpha)
+            blended = self._agreed(learned())
+            self._put_back(session)
+            if alpha and blended > self._agreed(learned()):
+                put(model, self._origin, end, alpha)
+                self.blend = alpha
+                self._act("blend", reason, f"{alpha:.3g} of the way from the start", bad.step)
+            else:
+                self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
+        else:
+            self._put_back(session)
+            self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
+        self.last = self._look(bad.step)
+
+    def _ask(self, questions: Sequence[Question]) -> Standing:
+        budget = self.budget
+        found = standing(self.language, questions, budget.scorer, budget.template, budget.batch_size)
+        right, margins = self._agreed((found.right, found.margins))
+        return Standing(right, margins)
+
+    def _look(self, step: int) -> Look:
+        now = self._ask(self._probe)
+        expected = middle = None
+        if now.margins is not None:
+            expected, middle = expected_share([float(value) for value in self._start], now.margins), median(now.margins)
+        self.last = Look(step, now.right.count(False), len(now.right), expected, middle)
+        return self.last
+
+    def _told(self, look: Look, seconds: float) -> None:
+        low, high = interval(look.forgotten, look.total)
+        line = {"kind": "look", "look": self.policy.looks, **asdict(look), "low": low, "high": high}
+        self._tell(line | {"good": self.policy.good(look), "seconds": round(seconds, 3)})
+
+    def _do(self, act: Act, session: Session, scheduler: Any) -> None:
+        optimizer, step = session.ctx.optimizer, session.ctx.step
+        what = ""
+        if act.name == TIGHTEN:
+            self._tightened += 1
+            what = session.method.tighten(session.ctx, FACTOR)
+            if not what and self.policy.lowered < MOST_LOWERED:
+                self.policy.lowered += 1
+                act = Act(LOWER, f"{act.reason}; the method has nothing to tighten")
+        if act.name in (LOWER, RAISE):
+            scale_rates(optimizer, 1 / FACTOR if act.name == LOWER else FACTOR, scheduler)
+            what = f"to {optimizer.param_groups[0]['lr']:.3g}"
+        if act.name == ROLL_BACK:
+            self._put_back(session)
+            what = f"to step {self._point.step}"
+        if act.name == STOP:
+            what = f"with the weights of step {self._point.step}"
+        self._act(act.name, act.reason, what, step)
+
+    def _act(self, name: str, reason: str, what: str, step: int) -> None:
+        self.acts += 1
+        self._tell({"kind": "act", "step": step, "act": name, "what": what, "reason": reason})
+
+    def _take(self, session: Session) -> None:
+        self._point.take(session.ctx.step, session.ctx.model, session.ctx.optimizer, session.method)
+        self._level = self._tightened
+
+    def _put_back(self, session: Session) -> None:
+        """Back to the last good look; what has been tightened since stays so."""
+        ctx = session.ctx
+        self._point.put_back(ctx.model, ctx.optimizer, session.method)
+        for _ in range(self._tightened - self._level):
+            session.method.tighten(ctx, FACTOR)
+
+    def state_dict(self) -> State:
+        """All that a resumed training needs: tensors and plain values. What was tightened is in the method's own state."""
+        return {
+            "policy": self.policy.state_dict(),
+            "last": None if self.last is None else asdict(self.last),
+            "acts": self.acts,
+            "seconds": self.seconds,
+            "start": self._start,
+            "known": [question.id for question in self._probe],
+            "point": self._point.state_dict(),
+            "level": self._level,
+            "tightened": self._tightened,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up what `state_dict` gave; before `begin`."""
+        self.policy.load_state_dict(state["policy"])
+        self.last = None if state["last"] is None else Look(**state["last"])
+        self.acts, self.seconds, self._start = state["acts"], state["seconds"], state["start"]
+        known = set(state["known"])
+        self._probe = [question for question in self._probe if question.id in known]
+        self._point.load_state_dict(state["point"])
+        self._level, self._tightened = state["level"], state["tightened"]

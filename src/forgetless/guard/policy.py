@@ -1,0 +1,130 @@
+"""What the guard does after a look: a small machine of plain values, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from forgetless.guard.evidence import alarms
+
+TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back", "stop", "raise the rate"
+FACTOR = 2.0
+"""By how much one act tightens the method, or divides the learning rate."""
+MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 3, 3, 6
+PATIENCE = 2
+"""Looks over the budget, one after another, until the guard goes back."""
+CALM = 4
+"""Good looks, one after another, until the rate is raised again by one step."""
+
+
+class Act(NamedTuple):
+    """One thing to do, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found.
+
+    Attributes:
+        step: optimizer steps done.
+        forgotten, total: of the probe's items that were right at the start how many are wrong now, and how many there are.
+        expected: the share forgotten that the margins lead to expect; None where the scorer tells no margins.
+        margin: the median of the margins, in nats; None likewise.
+    """
+
+    step: int
+    forgotten: int
+    total: int
+    expected: float | None = None
+    margin: float | None = None
+
+
+@dataclass(slots=True)
+class Policy:
+    """The guard's memory, and what it makes of a look.
+
+    In order: tighten the method; lower the rate; go back to the last good look; stop there. A look over the budget that proves
+    nothing yet is answered by what can be undone; `PATIENCE` of them one after another, or one that alarms (`evidence.alarms`), by
+    going back. After `CALM` good looks the rate goes up again by one step, so that a guard that was too careful still learns.
+
+    Attributes:
+        allowed: the share that may be forgotten.
+        looks: so far.
+        tightened, lowered: how many steps of each are in force; rollbacks: how many there were.
+        over, calm: looks one after another that were over the budget, or good.
+        stopped: whether training ends.
+    """
+
+    allowed: float
+    looks: int = 0
+    tightened: int = 0
+    lowered: int = 0
+    rollbacks: int = 0
+    over: int = 0
+    calm: int = 0
+    stopped: bool = False
+
+    def good(self, look: Look) -> bool:
+        """Whether a look is within the budget, both by what was forgotten and by what the margins lead to expect."""
+        return look.forgotten <= self.allowed * look.total + 1e-12 and not self._early(look)
+
+    def _early(self, look: Look) -> bool:
+        return look.expected is not None and look.expected > self.allowed + 1e-12
+
+    def judge(self, look: Look) -> list[Act]:
+        """Take a look in; what is to be done, in order. Call it once for each look."""
+        self.looks += 1
+        if self.good(look):
+            self.over, self.calm = 0, self.calm + 1
+            if self.calm >= CALM and self.lowered:
+                self.calm, self.lowered = 0, self.lowered - 1
+                return [Act(RAISE, f"{CALM} looks one after another were within the budget")]
+            return []
+        self.over, self.calm = self.over + 1, 0
+        what = f"{look.forgotten} of {look.total} forgotten"
+        proven = alarms(look.forgotten, look.total, self.allowed, self.looks)
+        if proven:
+            reason = f"{what}: more than {self.allowed:.3g} of what was known, not by chance"
+        elif look.forgotten > self.allowed * look.total + 1e-12:
+            reason = f"{what}, over the budget"
+        else:
+            reason = f"margins fell: {look.expected:.3g} of what was known would be forgotten ({what} so far)"
+        if not proven and self.over < PATIENCE:
+            return [self._careful(reason)] if self._can() else []
+        if self.over > 1 and not proven:
+            reason += f", in {self.over} looks one after another"
+        self.over = 0
+        if self.rollbacks >= MOST_ROLLBACKS:
+            self.stopped = True
+            return [Act(ROLL_BACK, reason), Act(STOP, f"it went back {self.rollbacks} times before")]
+        self.rollbacks += 1
+        acts = [Act(ROLL_BACK, reason)]
+        if self.tightened < MOST_TIGHTENED:
+            acts.append(self._careful(reason))
+        if self.rollbacks > 1 and self.lowered < MOST_LOWERED:
+            self.lowered += 1
+            acts.append(Act(LOWER, f"it went back {self.rollbacks} times"))
+        return acts
+
+    def _can(self) -> bool:
+        return self.tightened < MOST_TIGHTENED or self.lowered < MOST_LOWERED
+
+    def _careful(self, reason: str) -> Act:
+        if self.tightened < MOST_TIGHTENED:
+            self.tightened += 1
+            return Act(TIGHTEN, reason)
+        self.lowered += 1
+        return Act(LOWER, reason)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)
