@@ -13,6 +13,7 @@ from forgetless.report import write_report
 from report.folders import write_run
 from report.opened import Opened
 
+RUNS = ("cpl", "none", "replay-cpl")
 PAPER = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -36,7 +37,7 @@ def opened(browser: Any, report: Path) -> Iterator[Opened]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [390, 1440])
 def test_it_opens_whole_offline_and_true(browser: Any, report: Path, width: int, scheme: str) -> None:
     opened = Opened(browser, report, width, scheme)
     page = opened.page
@@ -47,7 +48,7 @@ def test_it_opens_whole_offline_and_true(browser: Any, report: Path, width: int,
     assert page.evaluate("window.hacked") is None
     paper = page.evaluate(PAPER)
     assert (sum(map(int, paper.strip("rgb()").split(","))) < 150) == (scheme == "dark")
-    for name in ("cpl", "none", "replay-cpl"):
+    for name in RUNS:
         summary = json.loads((report.parent / name / "summary.json").read_text())
         for figure, total in (("learned", "inject_total"), ("forgotten", "retain_total"), ("forgotten_heldout", "retain_heldout_total")):
             cell = page.locator(f'td[data-run="{summary["method"]}"][data-figure="{figure}"]')
@@ -69,11 +70,11 @@ def test_search_and_filters_find_the_items(opened: Opened, report: Path) -> None
     page.select_option("#item-split", value="all")
     page.fill("#item-search", "retain-heldout-0007")
     assert opened.shown() == 1
-    item = page.locator("#item-list .item")
+    item = page.locator("#item-table .item")
     wanted = next(row for row in rows if row["id"] == "retain-heldout-0007")
     assert item.get_attribute("data-id") == wanted["id"] and wanted["answer"] in item.inner_text()
     page.fill("#item-search", "NO SUCH words")
-    assert opened.shown() == 0 and item.count() == 0
+    assert opened.shown() == 0 and not page.locator("#item-table").is_visible()
 
 
 def test_pages_turn_and_hostile_text_is_shown_as_text(opened: Opened) -> None:
@@ -118,7 +119,11 @@ def test_it_prints_and_works_without_scripts(browser: Any, report: Path, tmp_pat
     context = browser.new_context(java_script_enabled=False, viewport={"width": 380, "height": 800})
     page = context.new_page()
     page.goto(report.as_uri())
-    assert page.locator("noscript p").is_visible()
+    assert page.locator("noscript p").is_visible() and not page.locator("#item-controls").is_visible()
+    flipped = page.locator(".plain-items tbody tr")
+    rows = [json.loads(line) for name in RUNS for line in (report.parent / name / "items.jsonl").read_text().splitlines()]
+    assert flipped.count() == sum(row["before"] != row["after"] for row in rows)
+    assert page.evaluate("window.hacked") is None
     assert page.locator("#chart-loss svg").is_visible()
     page.pdf(path=str(tmp_path / "page.pdf"))
     assert (tmp_path / "page.pdf").stat().st_size > 10_000

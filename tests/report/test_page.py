@@ -13,7 +13,7 @@ import yaml
 
 from forgetless.errors import InputError
 from forgetless.report import verdict_sentences, write_report
-from forgetless.report.page import script_json
+from forgetless.report.frame import script_json
 from report.folders import HOSTILE, write_lines, write_run
 
 FIGURES = [
@@ -44,7 +44,7 @@ class Page(HTMLParser):
         found = dict(attrs)
         self.tags.append((tag, found))
         self._in = "data" if found.get("id") == "items-data" else tag
-        if "data-figure" in found:
+        if "data-run" in found:
             self.figures[str(found["data-run"]), str(found["data-figure"])] = str(found["data-value"])
 
     def handle_data(self, data: str) -> None:
@@ -89,12 +89,12 @@ def test_no_text_from_the_data_becomes_markup(tmp_path: Path) -> None:
     out = write_report([run], tmp_path / "report.html", title=evil)
     page, plain = Page(out), Page(write_report([write_run(tmp_path / "plain")], tmp_path / "plain.html"))
     scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    assert len(scripts) == 3 == sum(tag == "script" for tag, _ in plain.tags)
+    assert len(scripts) == 4 == sum(tag == "script" for tag, _ in plain.tags)
     assert not any(tag in ("img", "iframe", "object", "embed", "base", "form") for tag, _ in page.tags)
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert "window.hacked=9" in page.text
     assert not set("<>&\u2028\u2029") & set(page.raw)
-    prompts = [entry[3] for entry in page.data["items"]]
+    prompts = [entry[4] for entry in page.data["items"]]
     for text in HOSTILE:
         assert any(text.replace("\ud83d", "?") in prompt for prompt in prompts), text[:40]
 

@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from forgetless.errors import InputError
 from forgetless.files import write_json, write_text
-from forgetless.report.charts import SHAPES, marker
 from forgetless.report.diagnosis_charts import (
     curve_charts,
     drift_charts,
@@ -21,9 +18,9 @@ from forgetless.report.diagnosis_charts import (
     layer_chart,
     validation_charts,
 )
+from forgetless.report.frame import render_page
 from forgetless.report.numbers import MINUS, NONE, percent, plain
-from forgetless.report.page import asset, policy
-from forgetless.report.views import Table
+from forgetless.report.tables import Table
 
 SHOWN = 20
 """Questions of the ranking that stand in the open; the others are folded away."""
@@ -104,17 +101,14 @@ SIGNS = ("conflicting, s < 0", "collaborative, s > 0")
 
 def render(report: Mapping[str, Any], *, title: str | None = None) -> str:
     """The page as HTML."""
-    theme = asset("theme.js")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {"marker": marker, "shapes": SHAPES}
     items = report["items"]
-    html = environment.get_template("diagnosis.html.j2").render(
+    curves, drift = curve_charts(report), drift_charts(report)
+    parts = [("conflict", "Conflict", True), ("harm", "Harm", True), ("curve", "Prediction", curves)]
+    parts += [("validation", "Validation", "validation" in report), ("drift", "Drift", drift)]
+    return render_page(
+        "diagnosis.html.j2",
         title=title or f"{report['model']}: what would be forgotten, and why",
-        policy=policy([theme]),
-        css=asset("page.css"),
-        theme=theme,
+        sections=[(id, name) for id, name, there in parts if there],
         report=report,
         sentences=sentences(report),
         advice=report["suggestion"],
@@ -128,16 +122,13 @@ def render(report: Mapping[str, Any], *, title: str | None = None) -> str:
         ranking=item_chart(report),
         shown=items_table(report, items[:SHOWN], "The most harmful inject questions"),
         rest=items_table(report, items[SHOWN:], "All others") if len(items) > SHOWN else None,
-        curves=curve_charts(report),
+        curves=curves,
         curve_table=curve_table(report),
         turns=report["refresh"],
         validation=validation_charts(report),
         validation_table=validation_table(report),
-        drift=drift_charts(report),
-        percent=percent,
-        plain=plain,
+        drift=drift,
     )
-    return html.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def sentences(report: Mapping[str, Any]) -> list[str]:

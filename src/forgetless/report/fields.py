@@ -68,12 +68,16 @@ class Fields:
         """A number."""
         return self._there(key, self.maybe_number(key))
 
-    def flag(self, key: str) -> bool:
-        """True or false."""
-        value = self._there(key, self.mapping.get(key))
-        if isinstance(value, bool):
+    def maybe_flag(self, key: str) -> bool | None:
+        """True, false or None."""
+        value = self.mapping.get(key)
+        if value is None or isinstance(value, bool):
             return value
         raise self.wrong(key, f"must be true or false, not {_kind(value)}")
+
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        return self._there(key, self.maybe_flag(key))
 
     def texts(self, key: str) -> list[str]:
         """A list of strings; empty where the key is absent or null."""

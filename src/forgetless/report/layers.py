@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from forgetless.report.numbers import percent
 from forgetless.report.run import Run
+from forgetless.report.tables import Table
 
 _NUMBERED = re.compile(r"^(?P<stem>.*?)\.(?P<layer>\d+)\.(?P<rest>.+)$")
 
@@ -40,7 +41,7 @@ class LayerGrid:
     bars: Sequence[Cell]
     rows: Sequence[tuple[str, Sequence[Cell]]]
     outside: Sequence[tuple[Tensor, Cell]]
-    tensors: Sequence[Tensor]
+    table: Table
     short: Mapping[str, str]  # a kind as the grid names it: its last part where that is enough to tell it apart
     low: str
     high: str
@@ -48,7 +49,7 @@ class LayerGrid:
 
 
 def layer_grid(index: int, label: str, run: Run) -> LayerGrid | None:
-    """The grid of ``run``; None where it recorded no conflict by tensor."""
+    """The grid of ``run``, in the style of series ``index``; None where it recorded no conflict by tensor."""
     seen: dict[str, list[float]] = {}
     for epoch in run.epochs:
         for name, value in epoch.layers.items():
@@ -82,10 +83,11 @@ def layer_grid(index: int, label: str, run: Run) -> LayerGrid | None:
     least = percent(min(tensor.mean for tensor in tensors))
     summary = (
         f"Conflicting share of {label} over {len(tensors)} tensors in {len(layers)} layers: from {least} to {percent(top.mean)}, "
-        f""
         f"highest in {top.name}."
     )
-    return LayerGrid(index, layers, bars, rows, outside, tensors, short, percent(low), percent(high), summary)
+    cells = [[t.name, percent(t.mean), percent(t.first), percent(t.last)] for t in tensors]
+    table = Table(f"Conflicting share of every tensor of {label}", ["tensor", "mean", "first epoch", "last epoch"], cells)
+    return LayerGrid(index, layers, bars, rows, outside, table, short, percent(low), percent(high), summary)
 
 
 def _cell(name: str, mean: float, low: float, high: float) -> Cell:

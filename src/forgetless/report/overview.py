@@ -1,13 +1,17 @@
-"""The figures of all runs side by side: the bars on their cards and the table of every figure."""
+"""The runs side by side: what was learned and forgotten beside what it cost, and the table of every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from forgetless.evaluation.paired import mean_interval
 from forgetless.report.figures import Figures
+from forgetless.report.groups import Group, level
 from forgetless.report.numbers import NONE, Share, duration, memory, percent, plain
 from forgetless.report.run import RETAIN, RETAIN_HELDOUT
+from forgetless.report.tables import Cell, Head, Table
+from forgetless.report.trajectories import kept_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,62 @@ class FigureRow:
     figures: Sequence[Figure]
 
 
-def card(one: Figures) -> list[tuple[str, str, Share]]:
-    """The bars on the card of a run: kind, heading, share."""
-    bars = [("learned", "Learned", one.learned), ("learned", "Learned, held out", one.learned_heldout)]
-    bars += [("forgotten", _kept(split)[1], share) for split, share in one.forgotten.items()]
-    return [(kind, head, share) for kind, head, share in bars if share is not None and share.total]
+def board(groups: Sequence[Group]) -> Table:
+    """A row for each group: learned, forgotten, seconds, memory, each with a bar and its interval."""
+    heldout = any(one.learned_heldout and one.learned_heldout.total for group in groups for one in group.found)
+    splits = [split for split in kept_splits(groups) if any(s.total for g in groups for f in g.found if (s := f.forgotten.get(split)))]
+    splits.sort(key=lambda split: split != RETAIN_HELDOUT)
+    heads = ["Learned", *(["Learned, held out"] if heldout else []), *(_kept(split)[1] for split in splits), "Training time", "Peak memory"]
+    rows: list[Sequence[str | Cell | Head]] = []
+    most_time, most_memory = (max((value for group in groups for value in _costs(group, name)), default=0.0) for name in COSTS)
+    for index, group in enumerate(groups):
+        note = f"{len(group.runs)} seeds" if len(group.runs) > 1 else "" if group.runs[0].finished else "unfinished"
+        cells = [shown("learned", "learned", [one.learned for one in group.found])]
+        if heldout:
+            cells.append(shown("learned_heldout", "learned", [one.learned_heldout for one in group.found]))
+        cells += [shown(_kept(split)[0], "forgotten", [one.forgotten.get(split) for one in group.found]) for split in splits]
+        cells += [_cost(group, name, most) for name, most in zip(COSTS, (most_time, most_memory), strict=True)]
+        rows.append([Head(group.name, index, note), *cells])
+    seeds = any(len(group.runs) > 1 for group in groups)
+    caption = "Bars show the share; the bracket is its 95% interval, " + (
+        "over seeds (bootstrap) where there are several, else over items (exact)" if seeds else "over items (exact), not over seeds"
+    )
+    return Table(caption, ["", *heads], rows, "board")
+
+
+COSTS = ("seconds", "peak_memory_bytes")
+
+
+def shown(name: str, tone: str, shares: Sequence[Share | None]) -> Cell:
+    """A share of some runs as a cell: the count of one, the mean of several."""
+    found = level(shares)
+    if found is None:
+        return Cell(NONE)
+    small = f"{found.share}\n" if found.share else ""
+    return Cell(
+        percent(found.mean),
+        value=found.share.count if found.share else found.mean,
+        small=f"{small}{percent(found.low)} to {percent(found.high)}",
+        name=name,
+        tone=tone,
+        at=found.mean,
+        span=(found.low, found.high),
+    )
+
+
+def _costs(group: Group, name: str) -> list[float]:
+    return [float(value) for one in group.found if (value := getattr(one, name)) is not None]
+
+
+def _cost(group: Group, name: str, most: float) -> Cell:
+    values = _costs(group, name)
+    if not values:
+        return Cell(NONE)
+    mean, low, high = mean_interval(values) if len(values) > 1 else (values[0], values[0], values[0])
+    text = duration(mean) if name == "seconds" else memory(round(mean))
+    spread = f"{duration(low)} to {duration(high)}" if name == "seconds" else f"{memory(round(low))} to {memory(round(high))}"
+    small = spread if len(values) > 1 else ""
+    return Cell(text, values[0] if len(values) == 1 else mean, small, name, "cost", mean / most if most else None)
 
 
 def figure_table(found: Sequence[Figures]) -> list[FigureRow]:
@@ -77,7 +132,7 @@ def figure_table(found: Sequence[Figures]) -> list[FigureRow]:
 
 def _kept(split: str) -> tuple[str, str, str]:
     if split == RETAIN:
-        return "forgotten", "Forgotten", "retained items, which the method may use"
+        return "forgotten", "Forgotten, in the reference", "retained items, which the method may use"
     if split == RETAIN_HELDOUT:
         return "forgotten_heldout", "Forgotten, held out", "items of the same kinds that no method saw"
     return f"probe:{split}", f"Forgotten, {split}", "a probe"

@@ -1,112 +1,119 @@
-"""The page: one HTML file with everything in it, that opens offline and asks nothing of any network."""
+"""The page on runs: one HTML file with everything in it, that opens offline and asks nothing of any network."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from forgetless.errors import InputError
 from forgetless.files import write_text
-from forgetless.report.charts import SHAPES, marker
+from forgetless.report.budget import budget_views
+from forgetless.report.charts import Chart
 from forgetless.report.figures import disagreements, figures, labels
+from forgetless.report.frame import render_page, script_json
+from forgetless.report.groups import group_of, grouped
+from forgetless.report.items import of_runs
 from forgetless.report.layers import layer_grid
-from forgetless.report.numbers import percent, plain
-from forgetless.report.overview import card, figure_table
+from forgetless.report.numbers import plain
+from forgetless.report.overview import board, figure_table
 from forgetless.report.read_run import read_run
+from forgetless.report.reproduce import command, paired_table, settings_table
 from forgetless.report.run import Run
+from forgetless.report.steps import step_charts
+from forgetless.report.trajectories import epoch_charts, epoch_table, frontier_charts, frontier_table, kept_splits
 from forgetless.report.verdict import verdict, verdict_sentences
-from forgetless.report.views import (
-    epoch_charts,
-    epoch_table,
-    frontier_charts,
-    frontier_table,
-    paired_table,
-    settings_table,
-    step_charts,
-    step_tables,
-)
 from forgetless.report.watch_charts import watch_charts
 
 __all__ = ["verdict_sentences", "write_report"]
-
-_HERE = Path(__file__).parent
-_IN_SCRIPT = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def write_report(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
     """Write the page on the run folders ``runs`` to the file ``out`` and return it.
 
+    Runs that differ in nothing but the seed are shown as one, with the mean over seeds and its interval.
+
     Raises:
         InputError: no folder is given, or one is no run folder.
     """
-    if not runs:
-        raise InputError("no run folder is given", where="runs", mend="Give at least one folder that `forgetless train` wrote")
-    write_text(out, render([read_run(folder) for folder in runs], title=title))
+    write_text(out, render(read_runs(runs), title=title))
     return out
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs in ``folders``.
+
+    Raises:
+        InputError: none is given, or one is no run folder.
+    """
+    if not folders:
+        raise InputError("no run folder is given", where="runs", mend="Give at least one folder that `forgetless train` wrote")
+    return [read_run(folder) for folder in folders]
 
 
 def render(runs: Sequence[Run], *, title: str | None = None) -> str:
     """The page on ``runs`` as HTML."""
     names = labels(runs)
-    found = [figures(run) for run in runs]
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {"marker": marker, "shapes": SHAPES}
-    scripts = {name: asset(f"{name}.js") for name in ("theme", "page")}
-    steps = [*step_charts(runs, names), *watch_charts(runs, names)]
-    grids = [layer_grid(index, names[index], run) for index, run in enumerate(runs)]
-    html = environment.get_template("page.html.j2").render(
-        title=title or f"{', '.join(names)}: what was learned, what was forgotten",
-        policy=policy(scripts.values()),
-        css=asset("page.css"),
-        scripts=scripts,
+    groups = grouped(runs, names)
+    styles = group_of(groups)
+    frontier, epochs = frontier_charts(groups), epoch_charts(groups)
+    steps = [*step_charts(groups), *watch_charts(groups)]
+    grids = [grid for index, run in enumerate(runs) if (grid := layer_grid(styles[index], names[index], run))]
+    grid_names = [names[index] for index, run in enumerate(runs) if layer_grid(styles[index], names[index], run)]
+    budgets, items = budget_views(runs, names), of_runs(runs, names, styles)
+    parts: list[tuple[str, str, object]] = [
+        ("figures", "Figures", True),
+        ("frontier", "Frontier", frontier),
+        ("budget", "Budget", budgets),
+        ("epochs", "Epochs", epochs),
+        ("items", "Items", items.count),
+        ("layers", "Conflict", grids),
+        ("steps", "Steps", steps),
+        ("settings", "Reproduce", True),
+    ]
+    return render_page(
+        "page.html.j2",
+        title=title or f"{', '.join(group.name for group in groups)}: what was learned, what was forgotten",
+        sections=[(id, name) for id, name, there in parts if there],
+        scripts=["items.js"],
         names=names,
+        group_names=[group.name for group in groups],
+        styles=styles,
         runs=runs,
-        found=found,
         verdict=verdict(runs),
         warnings=_warnings(runs, names),
-        table=figure_table(found),
-        cards=[card(one) for one in found],
+        board=board(groups),
+        table=figure_table([figures(run) for run in runs]),
         models=list(dict.fromkeys(run.model for run in runs)),
-        epochs=epoch_charts(runs, names),
+        budgets=budgets,
+        epochs=epochs,
         epoch_table=epoch_table(runs, names),
-        frontier=frontier_charts(runs, names),
-        frontier_table=frontier_table(runs, names),
+        frontier=frontier,
+        frontier_table=frontier_table(runs, names, kept_splits(groups)),
         steps=steps,
-        step_tables=step_tables(steps, names),
         paired=paired_table(runs, names),
-        grids=[grid for grid in grids if grid is not None],
-        percent=percent,
+        grids=list(zip(grids, grid_names, strict=True)),
         differing=settings_table(runs, names, differing=True) if len(runs) > 1 else None,
         settings=settings_table(runs, names, differing=False),
-        data=Markup(script_json(_items(runs, names))),
-        item_count=sum(len(run.items) for run in runs),
+        commands=commands(runs),
+        items=items,
+        data=script_json(items.data),
     )
-    return html.encode("utf-8", errors="replace").decode("utf-8")  # a lone surrogate in the data would stop the writing
 
 
-def script_json(value: Any) -> str:
-    """``value`` as JSON that is safe inside a script element: nothing in it can end the element or the line."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_IN_SCRIPT)
+def run_charts(runs: Sequence[Run]) -> list[tuple[Chart, Sequence[str]]]:
+    """Every chart of the page, each with the names of its series."""
+    names = labels(runs)
+    groups = grouped(runs, names)
+    own = [wide for wide, _ in frontier_charts(groups)] + epoch_charts(groups) + step_charts(groups) + watch_charts(groups)
+    return [(chart, [group.name for group in groups]) for chart in own] + [(one.chart, one.series) for one in budget_views(runs, names)]
 
 
-def asset(name: str) -> Markup:
-    """A file of this folder, as it stands."""
-    return Markup((_HERE / name).read_text(encoding="utf-8"))
-
-
-def policy(scripts: Any) -> str:
-    """The content security policy of a page that runs these scripts and loads nothing."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()}'" for text in scripts)
-    return f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; img-src data:; base-uri 'none'; form-action 'none'"
+def commands(runs: Sequence[Run]) -> str:
+    """The commands that make the runs and this page again."""
+    lines = [command(run.config, str(run.folder)) for run in runs]
+    report = shlex.join(["forgetless", "report", *(str(run.folder) for run in runs), "--out", "report.html"])
+    return "\n".join([*(line for line in lines if line is not None), report])
 
 
 def _warnings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
@@ -119,16 +126,3 @@ def _warnings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
                 f"{name}: a weight said to be frozen moved by {plain(run.summary.constraint_violation)}. Do not rely on its protection."
             )
     return found
-
-
-def _items(runs: Sequence[Run], names: Sequence[str]) -> Mapping[str, Any]:
-    """The items for the script: one entry a question, with the outcome in each run that has it."""
-    splits: dict[str, int] = {}
-    entries: dict[tuple[str, str, str, str], list[Any]] = {}
-    for index, run in enumerate(runs):
-        for item in run.items:
-            split = splits.setdefault(item.split, len(splits))
-            key = (item.split, item.id, item.prompt, item.answer)
-            entry = entries.setdefault(key, [split, item.id, item.subject, item.prompt, item.answer, []])
-            entry[5].append([index, int(item.before), int(item.after), item.said_before, item.said_after])
-    return {"runs": list(names), "splits": list(splits), "items": list(entries.values())}

@@ -10,7 +10,7 @@ import yaml
 
 from forgetless.errors import InputError
 from forgetless.report.fields import Fields
-from forgetless.report.run import Epoch, Item, Paired, Probe, Run, SplitCount, Step, Summary
+from forgetless.report.run import Epoch, GuardAct, GuardLook, Item, Paired, Probe, Promise, Run, SplitCount, Step, Summary, Watched
 
 
 def read_run(folder: Path) -> Run:
@@ -49,9 +49,11 @@ def read_run(folder: Path) -> Run:
         items = [_item(row) for row in _lines(items_path, notes, may_be_torn=summary is None)]
     elif summary is not None:
         notes.append("items.jsonl is missing: no items are shown and runs cannot be compared item by item.")
+    guard_path = folder / "budget.jsonl"
+    watched = _watched(_lines(guard_path, notes, may_be_torn=summary is None)) if guard_path.is_file() else None
     if summary is None:
         notes.append("Unfinished: no summary.json. Figures are those of the last epoch recorded so far.")
-    return Run(folder, _config(config_path), tuple(steps), tuple(epochs), tuple(items), summary, tuple(notes))
+    return Run(folder, _config(config_path), tuple(steps), tuple(epochs), tuple(items), summary, tuple(notes), watched)
 
 
 def _read_text(path: Path) -> str:
@@ -151,6 +153,47 @@ def _item(row: Fields) -> Item:
         row.flag("after"),
         row.maybe_text("said_before"),
         row.maybe_text("said_after"),
+        row.maybe_text("lang"),
+    )
+
+
+def _watched(rows: list[Fields]) -> Watched | None:
+    """The lines of ``budget.jsonl``; None before the first."""
+    allowed: float | None = None
+    looks: list[GuardLook] = []
+    acts: list[GuardAct] = []
+    for row in rows:
+        kind = row.text("kind")
+        if kind == "start":
+            allowed = row.number("allowed")
+        elif kind == "look":
+            counts, low, high = (row.whole("step"), row.whole("forgotten"), row.whole("total")), row.number("low"), row.number("high")
+            rest = row.maybe_number("expected"), row.maybe_flag("good"), row.maybe_number("seconds")
+            looks.append(GuardLook(*counts, low, high, *rest))
+        elif kind == "act":
+            acts.append(GuardAct(row.whole("step"), row.text("act"), row.maybe_text("what") or "", row.maybe_text("reason") or ""))
+        else:
+            raise row.wrong("kind", f"must be 'start', 'look' or 'act', not {kind!r}")
+    return None if allowed is None else Watched(allowed, tuple(looks), tuple(acts))
+
+
+def _promise(row: Fields) -> Promise | None:
+    """The budget of a summary: a mapping, or the allowed share alone."""
+    if not isinstance(row.mapping.get("budget"), dict):
+        allowed = row.maybe_number("budget")
+        return None if allowed is None else Promise(allowed)
+    part = row.part("budget")
+    return Promise(
+        allowed=part.number("allowed"),
+        kept=part.maybe_flag("kept"),
+        forgotten=part.maybe_whole("forgotten"),
+        total=part.maybe_whole("total"),
+        low=part.maybe_number("low"),
+        high=part.maybe_number("high"),
+        upper=part.maybe_number("upper"),
+        confidence=part.maybe_number("confidence"),
+        acts=part.maybe_whole("acts"),
+        blend=part.maybe_number("blend"),
     )
 
 
@@ -189,7 +232,7 @@ def _summary(row: Fields) -> Summary:
         probes=probes,
         conflicting_fraction=row.maybe_number("conflicting_fraction"),
         constraint_violation=row.maybe_number("constraint_violation"),
-        budget=row.maybe_number("budget"),
+        budget=_promise(row),
         verdict=row.maybe_text("verdict"),
         paired=paired,
     )

@@ -73,6 +73,7 @@ class Item:
     after: bool
     said_before: str | None
     said_after: str | None
+    lang: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,55 @@ class Paired:
     difference: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What became of a budget, on items that nobody saw; all but ``allowed`` are None where that was not checked."""
+
+    allowed: float
+    kept: bool | None = None
+    forgotten: int | None = None
+    total: int | None = None
+    low: float | None = None
+    high: float | None = None
+    upper: float | None = None
+    confidence: float | None = None
+    acts: int | None = None
+    blend: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLook:
+    """One look of the guard of a budget: of ``total`` known items of its probe ``forgotten`` were wrong; exact 95% interval."""
+
+    step: int
+    forgotten: int
+    total: int
+    low: float
+    high: float
+    expected: float | None
+    good: bool | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardAct:
+    """One act of the guard: what it did (``what`` says to what) and why."""
+
+    step: int
+    act: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """``budget.jsonl``: the share allowed, the looks and the acts in their order."""
+
+    allowed: float
+    looks: tuple[GuardLook, ...]
+    acts: tuple[GuardAct, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +170,7 @@ class Summary:
     probes: Mapping[str, Probe]
     conflicting_fraction: float | None
     constraint_violation: float | None
-    budget: float | None
+    budget: Promise | None
     verdict: str | None
     paired: Mapping[str, Paired]
 
@@ -136,6 +186,7 @@ class Run:
     items: tuple[Item, ...]
     summary: Summary | None
     notes: tuple[str, ...]
+    watched: Watched | None = None
 
     @property
     def finished(self) -> bool:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from forgetless.errors import InputError
 from forgetless.files import read_jsonl, write_text
-from forgetless.report.charts import SHAPES, Chart, Point, Series, axis, draw, marker
+from forgetless.report.charts import Chart, Point, Series, axis, draw
+from forgetless.report.frame import render_page
 from forgetless.report.numbers import percent, points
-from forgetless.report.page import asset, policy
 
 MOST_ITEMS = 240
 """Items drawn one by one; of more, this many are taken at even distances, and the page says so."""
@@ -73,27 +71,18 @@ def render(runs: Sequence[StreamRun], *, title: str | None = None) -> str:
     """The page as HTML."""
     first = runs[0].matrix
     names = _names(runs)
-    theme = asset("theme.js")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.get_template("stream.html.j2").render(
+    return render_page(
+        "stream.html.j2",
         title=title or f"{first['stream']}, {first['setting']} setting: {', '.join(names)}",
-        policy=policy([theme]),
-        css=asset("page.css"),
-        theme=theme,
+        sections=[("figures", "Figures"), ("first", "First task"), ("heat", "Heat maps"), ("items", "Items")],
         names=names,
         runs=[run.matrix for run in runs],
         sentences=[_sentence(name, run.matrix) for name, run in zip(names, runs, strict=True)],
         figures=[_figures(run.matrix) for run in runs],
-        first_task=_first_task(runs, names),
+        first_task=first_task(runs, names),
         items=[fading(run) for run in runs],
         most=MOST_ITEMS,
-        percent=percent,
-        marker=marker,
-        shapes=SHAPES,
     )
-    return html.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def fading(run: StreamRun) -> dict[str, Any]:
@@ -141,7 +130,8 @@ def _sentence(name: str, matrix: dict[str, Any]) -> str:
     return f"{text} (mean of {matrix['n_seeds']} seed{'s' if matrix['n_seeds'] != 1 else ''})."
 
 
-def _first_task(runs: Sequence[StreamRun], names: Sequence[str]) -> Chart:
+def first_task(runs: Sequence[StreamRun], names: Sequence[str]) -> Chart:
+    """Accuracy on the first task after each task."""
     tasks = runs[0].matrix["tasks"]
     series = []
     for index, run in enumerate(runs):

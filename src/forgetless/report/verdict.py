@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from forgetless.report.budget import promise_sentence
 from forgetless.report.contrast import MARGIN, SIGNIFICANT, Contrast, SplitContrast, baseline_of, contrast
 from forgetless.report.figures import Figures, figures, is_probe, labels
 from forgetless.report.numbers import Share, duration, p_value, percent, plain, points, ratio
@@ -141,7 +142,8 @@ def _alone(run: Run, name: str, baseline: Run | None, name_of: dict[int, str]) -
     if found.constraint_violation:
         sentences.append(f"{name} broke its promise: a weight said to be frozen moved by {plain(found.constraint_violation)}.")
     if run.summary.budget is not None:
-        sentences += _budget(run.summary.budget, name, found)
+        promise = promise_sentence(run, name)
+        sentences += [promise] if promise else _budget(run.summary.budget.allowed, name, found)
     return sentences
 
 
