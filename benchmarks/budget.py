@@ -31,7 +31,7 @@ from forgetless.train.settings import Settings, build_method
 from forgetless.train.splits import read_splits
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs/results"
-BUDGET, LR, EPOCHS, UNTIL, PROMISE = 0.02, 1e-4, 10, 0.9, 150
+BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 12, 0.9, 150, 9
 METHOD_ARGS: dict[str, dict[str, Any]] = {"cpl": {"refresh": 4, "retain_batches": 1}}
 GUARDED = ("replay", "cpl", "none", "kl", "lora")
 TITLES = {"none": "plain", "replay": "replay", "cpl": "cpl", "kl": "kl", "lora": "lora"}
@@ -71,9 +71,11 @@ def questions(work: Path, airports: int, seed: int) -> tuple[dict[str, str], Ver
 def run(work: Path, seed: int, method: str, budget: float | None, options: argparse.Namespace) -> dict[str, Any]:
     """Train one run, or go on with it, or only read it where it is finished."""
     files, said = questions(work, options.airports, seed)
+    if budget is None:
+        del files["retain"]  # which plain fine-tuning does not look at
     settings = Settings(
         model=EMBEDDED, files=files, method=(method,), method_args={method: METHOD_ARGS[method]} if method in METHOD_ARGS else {},
-        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=32, eval_batch_size=64, seed=seed, budget=budget,
+        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=32, eval_batch_size=64, seed=seed, budget=budget, budget_every=None if budget is None else EVERY,
     )  # fmt: skip
     built = build_method(settings.method, settings.method_args, METHODS)
     before = {name: [said[q.id] for q in items] for name, items in deal(read_splits(settings, built), settings).items()}
@@ -113,8 +115,8 @@ def page(found: dict[str, Any]) -> str:
         f"SmolLM2-135M learns {found['airports']} airport codes in three phrasings ({plain[seeds[0]]['inject_total']} questions), AdamW at "
         f"{found['lr']:g}, batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over; seeds "
         f"{', '.join(map(str, seeds))}. Plain fine-tuning without a budget is the yardstick at the same rate. For every seed the known "
-        f"facts are dealt anew: {found['promise']} are the promise's, asked once at the end; of the others the method sees 70% and the "
-        "guard's probe is 30%.",
+        f"facts are dealt anew: {found['promise']} are the promise's, asked once at the end; of the others the method sees 75% and the "
+        "guard's probe is 25%.",
         "",
         "Plain, without a budget: "
         + "; ".join(

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": set(),
     "evaluation": {"ops", "data"},
     "analysis": {"core", "ops", "data", "evaluation"},
-    "guard": {"core", "data", "evaluation", "methods"},
+    "guard": {"ops", "core", "data", "evaluation", "methods"},
     "integrations": {"core", "ops", "evaluation", "data", "guard"},
     "train": {"core", "data", "evaluation", "analysis", "guard"},
     "report": {"evaluation", "analysis"},

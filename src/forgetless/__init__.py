@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from forgetless.methods.replay import Replay as Replay
     from forgetless.methods.si import SI as SI
     from forgetless.methods.supermask import Supermask as Supermask
+    from forgetless.methods.wise import Wise as Wise
     from forgetless.report.page import write_report as write_report
 
 _WHERE = {
@@ -90,6 +91,7 @@ _WHERE = {
     "Session": "core.session",
     "Supermask": "methods.supermask",
     "Task": "core.task",
+    "Wise": "methods.wise",
     "attach": "core.session",
     "compare": "evaluation.paired",
     "load_model": "data.model",

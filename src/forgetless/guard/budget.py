@@ -10,7 +10,7 @@ from forgetless.core import options
 from forgetless.data.question import Question
 from forgetless.evaluation.score import check_scorer
 
-GUARD_SHARE = 0.1
+GUARD_SHARE = 0.15
 """The share of a run's forward and backward passes that looks may take, beside the few early ones."""
 EARLY = 3
 """Looks before the first regular one: after an eighth, a quarter and half of the interval."""

@@ -12,13 +12,14 @@ from forgetless.core.method import State
 from forgetless.core.session import Session
 from forgetless.data.model import Language
 from forgetless.data.question import Question
-from forgetless.guard.blend import Weights, largest, put, trained
+from forgetless.guard.blend import Weights, put, trained
 from forgetless.guard.budget import Budget, due
 from forgetless.guard.evidence import interval, needed
 from forgetless.guard.look import Standing, expected_share, standing
 from forgetless.guard.point import Point, scale_rates
 from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, RAISE, ROLL_BACK, STOP, TIGHTEN, Act, Look, Policy
 from forgetless.guard.verdict import nothing_known
+from forgetless.ops.interpolation import largest
 
 Tell = Callable[[dict[str, Any]], None]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from forgetless.data.question import Question
 from forgetless.data.rows import content_key
 
-PROBE, PROMISE = 0.3, 0.3
+PROBE, PROMISE = 0.25, 0.35
 """Shares of the retain set; the reference is the rest."""
 
 
@@ -29,7 +29,7 @@ class Parts:
 
 
 def divide(retain: Sequence[Question], heldout: Sequence[Question] | None, seed: int) -> Parts:
-    """Deal out the retain set: 40% reference, 30% probe, 30% promise; with a held-out set that is the promise, and 70% the reference.
+    """Deal out the retain set: 40% reference, 25% probe, 35% promise; with a held-out set that is the promise, and 75% the reference.
 
     Every item's place depends on its content and the seed alone, and in every subject the shares are alike (as far as they are whole
     numbers), so a run that goes on, or one with its lines in another order, deals the same way. Questions of the same content stay

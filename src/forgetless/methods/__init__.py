@@ -30,11 +30,13 @@ from forgetless.methods.progressive import Progressive
 from forgetless.methods.replay import Replay
 from forgetless.methods.si import SI
 from forgetless.methods.supermask import Supermask
+from forgetless.methods.wise import Wise
 
 METHODS: dict[str, type[Method]] = {
     "none": Plain,
     "cpl": CPL,
     "l2sp": L2SP,
+    "wise": Wise,
     "ewc": EWC,
     "online-ewc": OnlineEWC,
     "si": SI,

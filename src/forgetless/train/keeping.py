@@ -15,7 +15,7 @@ from forgetless.errors import InputError
 from forgetless.guard.budget import Budget, interval
 from forgetless.guard.evidence import needed
 from forgetless.guard.guard import Guard
-from forgetless.guard.mixing import with_mixing
+from forgetless.guard.reserves import with_reserves
 from forgetless.guard.parts import divide
 from forgetless.guard.verdict import Promise, nothing_known, promise
 from forgetless.progress import note
@@ -47,8 +47,8 @@ def deal(splits: Splits, settings: Settings) -> Splits:
 
 
 def protected(method: Method, settings: Settings) -> Method:
-    """The method of a run: under a budget with replay behind it that waits until it is needed."""
-    return method if settings.budget is None else with_mixing(method, settings.seed)
+    """The method of a run: under a budget with reserves behind it that wait until they are needed."""
+    return method if settings.budget is None else with_reserves(method, settings.seed)
 
 
 class Keeping:

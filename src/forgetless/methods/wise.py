@@ -1,0 +1,108 @@
+"""WiSE-FT: after training, go back part of the way to where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from forgetless.core import options
+from forgetless.core.context import Context, Tree
+from forgetless.core.method import Method
+from forgetless.ops.interpolation import between, largest, stays
+
+
+class Wise(Method):
+    r"""WiSE-FT (Wortsman et al. 2021, arXiv 2109.01903, Eq. 1): weights between those at the start and those at the end of a task.
+
+    .. math:: \theta = (1 - \alpha)\, \theta_0 + \alpha\, \theta_1
+
+    Training itself is plain. As the task ends its weights :math:`\theta_1` are blended with those that it began with,
+    :math:`\theta_0`. ``alpha="auto"`` takes the largest step on that line, to 1/32 by bisection, at which at most the share ``budget``
+    of the retain set's examples is forgotten: right at :math:`\theta_0` and wrong now, where an example is right if each of its
+    labelled rows has its label as the argmax.
+
+    Deviations from the paper: its start is the zero-shot model, here each task of a stream starts where the one before it ended;
+    ``"auto"`` is ours. Of a LoRA adapter, which adds a product B A that begins at B = 0, only B is blended, which is the line between
+    the merged weights. Buffers (running means) stay as training left them. In a chain with a method that changes weights as a task
+    ends (packnet prunes) put it before that one.
+
+    Memory: 4 bytes per trainable parameter (fp32), in main memory. Cost: none while training; with ``"auto"`` seven forward passes over
+    the retain set as a task ends.
+
+    Args:
+        alpha: the share of the way from the start, in [0, 1], or ``"auto"``. The paper takes 0.5 where nothing is known.
+        budget: with ``"auto"``: the share of what was known of the retain set that may be forgotten.
+
+    Raises:
+        InputError: an option is out of range, or ``"auto"`` has no retain set.
+
+    Example:
+        >>> Wise(alpha="auto", budget=0.02).needs_retain
+        True
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("weights", "chosen")
+    sharded_state: ClassVar[tuple[str, ...]] = ("weights",)
+    summary: ClassVar[str] = "blends the weights after training with those before it; cheap, needs no data, and as a task ends only"
+    source: ClassVar[str] = "Wortsman et al. 2021, arXiv 2109.01903, Eq. 1"
+    extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32), in main memory"
+    extra_compute: ClassVar[str] = "none; alpha=auto: seven forward passes over the retain set as a task ends"
+
+    def __init__(self, *, alpha: float | Literal["auto"] = 0.5, budget: float = 0.01) -> None:
+        self.alpha = alpha if alpha == "auto" else options.number("wise.alpha", alpha, high=1.0)
+        self.budget = options.number("wise.budget", budget, below=1.0)
+        self.needs_retain = alpha == "auto"
+        self.needs_whole_weights = "alpha=auto looks at the retain set with blended weights" if alpha == "auto" else ""  # type: ignore[misc]  # of this object
+        self.weights: Tree = {}
+        self.chosen: float | None = None  # the share of the way in the task that ended last
+
+    def begin_task(self, ctx: Context) -> None:
+        self.weights = {name: parameter.detach().to("cpu", copy=True) for name, parameter in ctx.parameters.items()}
+
+    def end_task(self, ctx: Context) -> None:
+        end = {name: ctx.parameters[name].detach().clone() for name in self.weights}
+
+        def put(alpha: float) -> None:
+            ctx.write({name: after if stays(name) else between(self.weights[name], after, alpha) for name, after in end.items()})
+
+        if self.alpha == "auto":
+            self.chosen = self._search(ctx, put)
+        else:
+            self.chosen = float(self.alpha)
+        put(self.chosen)
+        ctx.report("wise_alpha", self.chosen)
+        self.weights = {}
+
+    def _search(self, ctx: Context, put: Callable[[float], None]) -> float:
+        def right(alpha: float) -> Tensor:
+            put(alpha)
+            return _right(ctx)
+
+        known = right(0.0)
+
+        def good(alpha: float) -> bool:
+            lost = torch.stack([(known & ~right(alpha)).sum(), known.sum()]).double()
+            forgotten, total = ctx.world.sum(lost).tolist() if not ctx.task.everywhere else lost.tolist()
+            return bool(forgotten <= self.budget * total + 1e-9)
+
+        return 1.0 if good(1.0) else largest(good)
+
+
+def _right(ctx: Context) -> Tensor:
+    """For each example of the retain set whether all its labelled rows are right, bool of shape (examples,)."""
+    read, found = ctx.task.predictions, []
+    modes = [(module, module.training) for module in ctx.model.modules()]
+    ctx.model.eval()
+    try:
+        with torch.no_grad():
+            for batch in ctx.task.retain or ():
+                hit = read.logits(read.outputs(ctx.model, batch), batch).argmax(-1).cpu() == read.labels(batch).cpu()
+                wrong = torch.zeros(read.size(batch), dtype=torch.long).index_add_(0, read.owners(batch).cpu(), (~hit).long())
+                found.append(wrong == 0)
+    finally:
+        for module, training in modes:
+            module.training = training
+    return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool)
