@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -80,6 +81,38 @@ def replacing(path: Path) -> Iterator[Path]:
                 for folder in missing:
                     folder.rmdir()
             raise
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``out``, which becomes ``out`` on success: the folder is there with all its files, or not at all.
+
+    What a process that was killed left of an earlier attempt is removed.
+    """
+    out = out.absolute()
+    temporary = out.with_name(f".{out.name}.tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with naming(out):
+            temporary.mkdir()
+            yield temporary
+            os.replace(temporary, out)
+            sync_folder(out.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def left_overs(*folders: Path) -> list[Path]:
+    """What a process that was killed left half-written in these folders: ours end in .tmp, those of safetensors begin with it."""
+    entries = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+    return [entry for entry in entries if entry.name.startswith(".") and (entry.name.startswith(".tmp") or entry.name.endswith(".tmp"))]
+
+
+def clear_left_overs(*folders: Path) -> None:
+    """Remove what `left_overs` finds. Only for folders that are locked against other processes."""
+    for entry in left_overs(*folders):
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def check_writable(out: Path, *, folder: bool) -> None:

@@ -1,6 +1,9 @@
 """``forgetless stream`` as a user runs it."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,16 @@ def test_recommend_asks_for_what_it_is_not_told(forgetless):
     assert found.code == 0, found.err
     first = json.loads(found.out)["choices"][0]
     assert first["method"] == "replay" and "--retain" in first["command"]
+
+
+def test_two_streams_in_one_folder_are_refused(warm, tmp_path):
+    arguments = ["stream", *FEW[:2], "--steps", "4000", "--method", "none", "--resume", "--out", "run"]
+    first = warm.start(*arguments, cwd=tmp_path)
+    try:
+        while not (tmp_path / "run" / "config.yaml").exists():
+            time.sleep(0.05)
+        second = warm.run(*arguments, cwd=tmp_path)
+    finally:
+        os.kill(first, signal.SIGKILL)
+        warm.wait(first)
+    assert second.code == 2 and "another process" in second.err and len(second.lines) == 1

@@ -43,7 +43,7 @@ def diagnose(
     from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
     from forgetless.data.templates import check_template
     from forgetless.evaluation.split import check_new
-    from forgetless.files import check_writable
+    from forgetless.files import check_writable, new_folder
     from forgetless.report.diagnosis_page import check_plots, write_diagnosis
     from forgetless.train.provenance import fingerprint, provenance
 
@@ -74,7 +74,8 @@ def diagnose(
     }
     files = {name: {"path": file, "sha256": fingerprint(file)} for name, file in (("inject", inject), ("retain", retain))}
     report = {"kind": "diagnosis", "model": model, "files": files, "settings": settings, **found, **provenance()}
-    written = write_diagnosis(report, out, png=png)
+    with new_folder(out) as folder:
+        written = [out / path.name for path in write_diagnosis(report, folder, png=png)]
     short = {key: value for key, value in report.items() if key not in ("items", "histogram")} | {"items": report["items"][:SHOWN]}
     short["conflict"] = {key: value for key, value in report["conflict"].items() if key != "tensors"}
     answer(short, f"{text(report)}\n{', '.join(str(path) for path in written)}", as_json=as_json)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from forgetless.data.rows import content_key
 from forgetless.errors import InputError
 from forgetless.evaluation.paired import share_interval
 from forgetless.evaluation.score import Verdict
-from forgetless.files import sync_folder, write_json, write_jsonl
+from forgetless.files import new_folder, write_json, write_jsonl
 
 Halves = tuple[list[Question], list[Question]]
 HELDOUT = ("both", "retain", "none")
@@ -100,12 +98,7 @@ def check_new(out: Path) -> None:
 def write_split(out: Path, parts: dict[str, list[Question]], about: dict[str, Any]) -> None:
     """Write the files and ``split.json`` into a new folder, all or nothing."""
     check_new(out)
-    temporary = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
-    try:
+    with new_folder(out) as folder:
         for name, questions in parts.items():
-            write_jsonl(temporary / f"{name}.jsonl", [to_row(question) for question in questions])
-        write_json(temporary / "split.json", about | {name: len(questions) for name, questions in parts.items()})
-        os.replace(temporary, out)
-        sync_folder(out.absolute().parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_jsonl(folder / f"{name}.jsonl", [to_row(question) for question in questions])
+        write_json(folder / "split.json", about | {name: len(questions) for name, questions in parts.items()})

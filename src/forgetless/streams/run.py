@@ -15,7 +15,7 @@ import yaml
 from forgetless.core.method import Method
 from forgetless.errors import InputError
 from forgetless.evaluation.matrix import Matrix, mean_and_error
-from forgetless.files import check_writable, write_json, write_jsonl, write_text
+from forgetless.files import check_writable, clear_left_overs, write_json, write_jsonl, write_text
 from forgetless.progress import bar
 from forgetless.streams.builders import make_stream
 from forgetless.streams.classify import run_classes
@@ -58,10 +58,11 @@ def run_stream(
     config = json.loads(json.dumps(asdict(settings))) | provenance()
     _check_folder(out, config, resume=resume)
     check_writable(out, folder=True)
-    file = out / "config.yaml"
-    write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    handle = lock_file(file)
+    out.mkdir(parents=True, exist_ok=True)
+    handle = lock_file(out)
     try:
+        clear_left_overs(out, out / "seeds")
+        write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         each = settings.steps if isinstance(stream, ClassStream) else settings.epochs
         done = [seed for seed in range(settings.seeds) if _seed_file(out, seed).is_file()]
         total = (settings.seeds - len(done)) * len(stream.tasks) * each

@@ -13,7 +13,7 @@ import yaml
 from forgetless.core.state import load_state, save_state
 from forgetless.data.model import quiet
 from forgetless.errors import InputError
-from forgetless.files import naming, sync_file, sync_folder, write_json, write_jsonl, write_text
+from forgetless.files import clear_left_overs, left_overs, naming, sync_file, sync_folder, write_json, write_jsonl, write_text
 
 METRICS, BUDGET_LOG = "metrics.jsonl", "budget.jsonl"
 """The files that grow line by line while a run goes on."""
@@ -48,7 +48,7 @@ class RunFolder:
             self._same(config)
         elif self.path.exists() and not self.path.is_dir():
             raise InputError("it is a file", where=str(self.path), mend="Name a folder for --out")
-        elif self.path.is_dir() and any(not _left_over(entry) for entry in self.path.iterdir()):
+        elif self.path.is_dir() and set(self.path.iterdir()) - set(left_overs(self.path)):
             if file.is_file():
                 raise InputError("the folder holds another run", where=str(self.path), mend=f"Go on with it by --resume, or {ANOTHER}")
             raise InputError("the folder is not empty and holds no run", where=str(self.path), mend=ANOTHER.capitalize())
@@ -60,12 +60,7 @@ class RunFolder:
         if not file.is_file():
             write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         self._lock = lock_file(file)
-        for entry in self._left_overs():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-    def _left_overs(self) -> list[Path]:
-        folders = [folder for folder in (self.path, self.checkpoint_file.parent) if folder.is_dir()]
-        return [entry for folder in folders for entry in folder.iterdir() if _left_over(entry)]
+        clear_left_overs(self.path, self.checkpoint_file.parent)
 
     def close(self) -> None:
         """Let other processes have the folder."""
@@ -180,7 +175,7 @@ class RunFolder:
         while not existing.exists():
             existing = existing.parent
         free = shutil.disk_usage(existing).free
-        free += sum(_bytes(entry) for entry in self._left_overs())  # `open` clears them away
+        free += sum(_bytes(entry) for entry in left_overs(self.path, self.checkpoint_file.parent))  # `open` clears them away
         present = _bytes(self.checkpoint_file)
         if free < needed - present:
             what = f"the disk has {_size(free)} left, the run needs about {_size(needed - present)}"
@@ -222,7 +217,7 @@ class ReadFolder(RunFolder):
 
 
 def lock_file(file: Path) -> int | None:
-    """Hold ``file`` against other processes until this one ends; None where the system has no such locks."""
+    """Hold ``file``, or a folder, against other processes until this one ends; None where the system has no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -232,15 +227,12 @@ def lock_file(file: Path) -> int | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
-        raise InputError("another process trains in it", where=str(file.parent), mend="Wait for its end, or stop it") from error
+        raise InputError(
+            "another process trains in it", where=str(file if file.is_dir() else file.parent), mend="Wait for its end, or stop it"
+        ) from error
     except OSError:  # a network disk without locks
         pass
     return handle
-
-
-def _left_over(entry: Path) -> bool:
-    """Whether a killed process may have left it: ours end in .tmp, those of safetensors begin with it."""
-    return entry.name.startswith(".tmp") or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
 
 
 def _bytes(path: Path) -> int:
