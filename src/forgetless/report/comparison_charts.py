@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from forgetless.report.charts import SMALL, WIDE, Axis, Chart, Frame, Point, Series, axis, categories, draw
+from forgetless.report.charts import SMALL, WIDE, Axis, Chart, Event, Frame, Point, Series, axis, categories, draw
 from forgetless.report.comparison_tables import setup
 from forgetless.report.comparison_words import KINDS, chosen_trial
-from forgetless.report.numbers import duration, memory, percent, plain, points
+from forgetless.report.numbers import MINUS, duration, memory, percent, plain, points
 from forgetless.report.trajectories import ceiling, last_values
 
 Entry = Mapping[str, Any]
@@ -83,11 +83,21 @@ def against_charts(entries: Sequence[Entry], names: Sequence[str], baselines: Se
                 mark = Point(one["difference"], float(-row), tip, x_low=one["low"], x_high=one["high"])
                 series.append(Series(names.index(entry["label"]), [mark], joined=False))
         values = [v for one in series for p in one.points for v in (p.x, p.x_low, p.x_high) if v is not None]
-        x = axis(f"forgotten minus that of {baseline}, points", [0.0, *values], points)
+        x = axis(f"forgotten minus that of {baseline}, points", [0.0, *values], _whole_points)
         frame = Frame(width=480.0, height=70.0 + 32.0 * len(own), left=126.0, right=22.0, bottom=44.0)
         title = f"Against {baseline}: {KINDS[kind]} at {percent(float(level))} learned"
         note = "Left of zero forgets less. 95% intervals over seeds"
-        drawn = draw(f"against-{number}-{place}", title, x, _named(own), series, last_values(title, series), note, frame=frame)
+        drawn = draw(
+            f"against-{number}-{place}",
+            title,
+            x,
+            _named(own),
+            series,
+            last_values(title, series),
+            note,
+            frame=frame,
+            events=[Event(0.0, "")],
+        )
         charts.append(drawn)
     return charts
 
@@ -95,10 +105,9 @@ def against_charts(entries: Sequence[Entry], names: Sequence[str], baselines: Se
 def cost_charts(entries: Sequence[Entry], names: Sequence[str], level: str | None, place: int) -> list[Chart]:
     """What was forgotten beside seconds and beside memory: the chosen trials, at the level where that is compared, else at the end."""
     trials = [(entry, trial) for entry in entries if (trial := chosen_trial(entry))]
-    where = {trial["trial"]: trial["at"][level] if level else trial["final"] for _, trial in trials}
     kind = next((kind for kind in KINDS if any((trial["at"][level] if level else trial["final"])[kind] for _, trial in trials)), None)
     charts: list[Chart] = []
-    if kind is None or not where:
+    if kind is None:
         return charts
     at = f" at {percent(float(level))} learned" if level else ""
     for key, title, label in (("seconds", "Time", "training time"), ("peak_memory_bytes", "Memory", "peak memory")):
@@ -113,9 +122,8 @@ def cost_charts(entries: Sequence[Entry], names: Sequence[str], level: str | Non
         if not series:
             continue
         marks = [point for one in series for point in one.points]
-        x = axis(
-            label + (at if key == "seconds" else ""), [0.0, *(p.x_high or p.x for p in marks)], lambda v, key=key: _cost(key, v), start=0.0
-        )  # type: ignore[misc]
+        ends = [0.0, *(p.x_high or p.x for p in marks)]
+        x = axis(label + (at if key == "seconds" else ""), ends, duration if key == "seconds" else _memory, start=0.0)
         y = axis(f"forgotten{at}, % of {KINDS[kind]}", [v for p in marks for v in (p.y, p.high or 0.0)], percent, start=0.0)
         name = f"{title} beside forgetting"
         charts.append(draw(f"cost-{key}-{place}", name, x, y, series, last_values(name, series), "Left and low is best"))
@@ -147,5 +155,13 @@ def _paths(entries: Sequence[Entry], names: Sequence[str], kind: str) -> list[Se
     return series
 
 
+def _memory(value: float) -> str:
+    return memory(round(value))
+
+
 def _cost(key: str, value: float) -> str:
-    return duration(value) if key == "seconds" else memory(round(value))
+    return duration(value) if key == "seconds" else _memory(value)
+
+
+def _whole_points(value: float) -> str:
+    return f"{100 * value:+.3g}".replace("-", MINUS) if abs(value) > 1e-9 else "0"

@@ -144,15 +144,16 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _sections(views: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> list[tuple[str, str]]:
     if len(views) == 1:
-        names = {
-            "results": "Results",
-            "frontier": "Frontier",
-            "against": "Against",
-            "by-epoch": "Epochs",
-            "cost": "Cost",
-            "trials": "Trials",
+        view = views[0]
+        there = {
+            "results": True,
+            "frontier": view["hero"],
+            "against": view["against"],
+            "by-epoch": view["trajectories"],
+            "cost": view["cost"],
         }
-        found = [(f"{id}-0", name) for id, name in names.items()]
+        names = {"results": "Results", "frontier": "Frontier", "against": "Against", "by-epoch": "Epochs", "cost": "Cost"}
+        found = [(f"{id}-0", name) for id, name in names.items() if there[id]]
     else:
         found = [(f"results-{index}", view["data"]) for index, view in enumerate(views)]
     return [*found, *([("problems", "Problems")] if report["problems"] else []), ("settings", "Reproduce")]

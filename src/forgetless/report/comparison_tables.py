@@ -106,10 +106,12 @@ def trial_table(entries: Sequence[Entry]) -> Table:
         cells = [interval_cell(_at(trial, keys), path(entry, "trials", trial["trial"], *keys), text) for entry, trial in columns]
         rows.append([name, *cells])
     for level in first["validation"]["at"]:
-        values = [trial["validation"]["at"][level] for _, trial in columns]
-        cells = [Cell(NONE) if v is None else Cell(percent(v), v, "", path(e, "trials", t["trial"], "validation", "at", level)) for (e, t), v in
-                 zip(columns, values, strict=True)]  # fmt: skip
-        rows.append([f"forgotten on validation items at {percent(float(level))} learned, which chooses", *cells])
+        row: list[str | Cell | Head] = [f"forgotten on validation items at {percent(float(level))} learned, which chooses"]
+        for entry, trial in columns:
+            value = trial["validation"]["at"][level]
+            name = path(entry, "trials", trial["trial"], "validation", "at", level)
+            row.append(Cell(NONE) if value is None else Cell(percent(value), value, "", name))
+        rows.append(row)
     return Table("Every trial on test items; means over seeds with 95% intervals", head, rows, "trials")
 
 
