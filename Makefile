@@ -9,7 +9,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fast test lint format docs bench fuzz clean
+.PHONY: help demo demo-fast test lint format docs flags bench fuzz clean
 
 help:
 	@echo "make demo       a real 135M model learns real facts, plainly, with replay and by CPL; writes forgetless-demo/report.html"
@@ -17,6 +17,7 @@ help:
 	@echo "make test       lint, types, docs and all tests"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, into site/"
+	@echo "make flags      docs/flags.md, the page of every flag, from the command line itself"
 	@echo "make fuzz       every reader of files, on inputs that atheris invents (Linux)"
 	@echo "make bench      the benchmark tables"
 
@@ -53,6 +54,9 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+flags: $(VENV)/dev.stamp
+	$(BIN)/python -m typer forgetless.cli.main utils docs --name forgetless > docs/flags.md
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/mkdocs build --strict --quiet
