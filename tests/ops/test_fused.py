@@ -24,7 +24,7 @@ def fresh(tmp_path, monkeypatch):
 @compiled
 def test_they_are_compiled_once_and_agree_with_torch_in_every_step_here(fresh):
     loops = fused.loops()
-    assert loops.descents == (descent.Plain, descent.Momentum, descent.Adam)
+    assert loops.descents == (descent.Plain, descent.Momentum, descent.Adam, descent.FusedAdam)
     (library,) = (fresh / "compiled").iterdir()
     made = library.stat().st_mtime_ns
     fused.loops.cache_clear()
@@ -68,20 +68,46 @@ def test_a_file_that_is_no_library_is_not_loaded(fresh):
 def test_loops_that_round_in_another_way_are_not_used(fresh, monkeypatch):
     source = fused.SOURCE.read_text()
     other = fresh / "fused.c"
-    other.write_text(source.replace("moved = fmaf(rate, gradient[i], weight[i])", "moved = weight[i] + 1.0000001f * rate * gradient[i]"))
+    kept, changed = "fmaf(rate, drawn(gradient[i], weight[i], added), weight[i])", "weight[i] + 1.0000001f * rate * gradient[i]"
+    other.write_text(source.replace(kept, changed))
     assert other.read_text() != source
     monkeypatch.setattr(fused, "SOURCE", other)
-    assert fused.loops().descents == (descent.Momentum, descent.Adam)  # of the plain step only the weights differ
+    assert fused.loops().descents == (descent.Momentum, descent.Adam, descent.FusedAdam)  # of the plain step only the weights differ
     other.write_text(source.replace("stays ? before[i] : after[i]", "stays ? after[i] : before[i]"))
     fused.loops.cache_clear()
     assert fused.loops() is None
 
 
-def test_without_loops_plain_descent_is_the_same_and_adam_is_left_to_its_optimizer(fresh, monkeypatch):
+@compiled
+@pytest.mark.parametrize(
+    ("kept", "changed", "left"),
+    [
+        ("roots[i] / root + eps", "roots[i] * (1 / root) + eps", [descent.Adam]),
+        ("(sqrtf(square[i]) / root + eps)", "(sqrtf(square[i]) * (1 / root) + eps)", [descent.FusedAdam]),
+        ("? fmaf(momentum, velocity[i], along)", "? along + momentum * velocity[i]", [descent.Momentum]),
+        (
+            "added != 0 ? fmaf(weight, added, gradient)",
+            "added != 0 ? weight * added + gradient",
+            [descent.Plain, descent.Momentum, descent.Adam],
+        ),
+    ],
+)
+def test_each_kind_of_step_is_compared_by_itself(fresh, monkeypatch, kept, changed, left):
+    source = fused.SOURCE.read_text()
+    other = fresh / "fused.c"
+    other.write_text(source.replace(kept, changed))
+    assert other.read_text() != source
+    monkeypatch.setattr(fused, "SOURCE", other)
+    kinds = (descent.Plain, descent.Momentum, descent.Adam, descent.FusedAdam)
+    assert fused.loops().descents == tuple(kind for kind in kinds if kind not in left)
+
+
+@pytest.mark.parametrize("kind", [descent.Adam, descent.FusedAdam])
+def test_without_loops_plain_descent_is_the_same_and_adam_is_left_to_its_optimizer(fresh, monkeypatch, kind):
     monkeypatch.setenv("FORGETLESS_COMPILE", "0")
     weight, gradient = torch.ones(64), torch.full((64,), 2.0)
     parts = [signs.Part(packing.pack_signs(torch.tensor([1.0, -1.0] * 32)), 0, gradient)]
-    step = descent.Adam(0.5, (0.9, 0.99), 1e-8, 0.0, True, 1, [torch.zeros(64)], [torch.zeros(64)])
+    step = kind(0.5, (0.9, 0.99), 1e-8, 0.0, True, 1, [torch.zeros(64)], [torch.zeros(64)])
     assert signs.descend(parts, [weight], step, frozen=False) is None
     assert signs.descend(parts, [weight], descent.Plain(0.5), frozen=False) == [32]
     assert weight.tolist() == [0.0, 1.0] * 32

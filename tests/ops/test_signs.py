@@ -118,9 +118,14 @@ def test_zero_conflicts_is_where_zero(dtype):
 
 STEPS = {
     "plain": (torch.optim.SGD, {}, ()),
+    "plain, decay": (torch.optim.SGD, {"weight_decay": 0.1}, ()),
     "momentum": (torch.optim.SGD, {"momentum": 0.9, "dampening": 0.25}, ("momentum_buffer",)),
-    "adamw": (torch.optim.AdamW, {"weight_decay": 0.1, "betas": (0.4, 0.9), "fused": True}, ("exp_avg", "exp_avg_sq")),
-    "adam": (torch.optim.Adam, {"weight_decay": 0.1, "fused": True}, ("exp_avg", "exp_avg_sq")),
+    "nesterov, decay": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, ("momentum_buffer",)),
+    "adamw": (torch.optim.AdamW, {"weight_decay": 0.1}, ("exp_avg", "exp_avg_sq")),
+    "adamw, foreach": (torch.optim.AdamW, {"weight_decay": 0.1, "betas": (0.4, 0.9), "foreach": True}, ("exp_avg", "exp_avg_sq")),
+    "adam": (torch.optim.Adam, {"weight_decay": 0.1}, ("exp_avg", "exp_avg_sq")),
+    "adamw, fused": (torch.optim.AdamW, {"weight_decay": 0.1, "betas": (0.4, 0.9), "fused": True}, ("exp_avg", "exp_avg_sq")),
+    "adam, fused": (torch.optim.Adam, {"weight_decay": 0.1, "fused": True}, ("exp_avg", "exp_avg_sq")),
 }
 
 
@@ -128,7 +133,7 @@ STEPS = {
 @pytest.mark.parametrize("frozen", [False, True])
 def test_descend_is_torchs_step_where_the_signs_agree(threads, loops, kind, frozen):
     make, options, names = STEPS[kind]
-    sizes = [640, 700_032, 64] if "adam" in kind else [5, 70, 700_001, 64]
+    sizes = [640, 700_032, 64] if "fused" in kind else [5, 70, 700_001, 64]
     made = [random(size, size) for size in sizes]
     codes = [reference.sign().to(torch.int8) for reference, *_ in made]
     if frozen:
@@ -146,19 +151,21 @@ def test_descend_is_torchs_step_where_the_signs_agree(threads, loops, kind, froz
         optimizer.state[twin].update({name: kept[name][index].clone() for name in names})
         if "adam" in kind:
             optimizer.state[twin]["step"] = torch.tensor(4.0)
-    if kind == "plain":
-        step = descent.Plain(0.1)
-    elif kind == "momentum":
-        step = descent.Momentum(0.1, 0.9, 0.25, kept["momentum_buffer"])
+    decay = options.get("weight_decay", 0.0)
+    if kind.startswith("plain"):
+        step = descent.Plain(0.1, decay)
+    elif names == ("momentum_buffer",):
+        step = descent.Momentum(0.1, 0.9, options.get("dampening", 0.0), kept["momentum_buffer"], decay, "nesterov" in kind)
     else:
-        betas = optimizer.param_groups[0]["betas"]
-        step = descent.Adam(0.1, betas, 1e-8, 0.1, kind == "adamw", 5, kept["exp_avg"], kept["exp_avg_sq"])
+        betas, made_by = optimizer.param_groups[0]["betas"], descent.FusedAdam if "fused" in kind else descent.Adam
+        step = made_by(0.1, betas, 1e-8, decay, "adamw" in kind, 5, kept["exp_avg"], kept["exp_avg_sq"])
     held = signs.descend(parts, weights, step, frozen=frozen)
     if held is None:  # torch's operations would need six passes more: the optimizer itself is better
         assert loops == "blocks" and "adam" in kind
         assert all(torch.equal(weight, old) for weight, old in zip(weights, start, strict=True))
         return
-    torch.set_num_threads(1)  # torch rounds the last few weights of each thread's share in another way
+    if "fused" in kind:
+        torch.set_num_threads(1)  # it rounds the last few weights of each thread's share in another way
     optimizer.step()
     torch.set_num_threads(threads)
     assert held == [int(conflict.sum()) for conflict in conflicts]

@@ -30,13 +30,14 @@ def take_steps(method: Descends, ctx: Context, names: dict[nn.Parameter, str]) -
     """Let ``method`` take the optimizer's step on the parameters ``names`` where it can; gives those still to be stepped."""
     left, optimizer = dict(names), ctx.optimizer
     for group in optimizer.param_groups:
-        own = [p for p in group["params"] if p in left and p.grad is not None and fit(p.detach(), p.grad)]
+        own = [p for p in group["params"] if p.grad is not None and p in left and fit(p, p.grad)]
         for some in _alike(optimizer, group, own):
             step = _descent(optimizer, group, some)
             if step is None:
                 continue
-            ctx.gradients = {left[p]: p.grad for p in some if p.grad is not None}
-            if method.descend(ctx, {left[p]: p.detach() for p in some}, step):
+            called = [left[parameter] for parameter in some]
+            ctx.gradients = {name: p.grad for name, p in zip(called, some, strict=True) if p.grad is not None}
+            if method.descend(ctx, dict(zip(called, some, strict=True)), step):
                 for parameter in some:
                     del left[parameter]
                     if isinstance(step, descent.Adam):
@@ -51,10 +52,10 @@ def _alike(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Para
     if kind is SGD:
         have = [p for p in parameters if not group["momentum"] or _fits(optimizer, p, "momentum_buffer")]
         return [have] if have else []
-    if kind in (Adam, AdamW) and group["fused"]:
+    if kind in (Adam, AdamW):
         counts: dict[float, list[nn.Parameter]] = {}
         for parameter in parameters:
-            if parameter.numel() % WHOLE == 0 and _fits(optimizer, parameter, "exp_avg", "exp_avg_sq"):
+            if (parameter.numel() % WHOLE == 0 or not group["fused"]) and _fits(optimizer, parameter, "exp_avg", "exp_avg_sq"):
                 counts.setdefault(float(optimizer.state[parameter]["step"]), []).append(parameter)
         return list(counts.values())
     return []
@@ -71,16 +72,19 @@ def _descent(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Pa
     if not isinstance(rate, float) or not isfinite(rate) or group["maximize"] or group["differentiable"]:
         return None
     if type(optimizer) is SGD:
-        if group["weight_decay"] or group["nesterov"] or group["fused"]:
+        decay = group["weight_decay"]
+        if group["fused"] or not all(isinstance(group[name], int | float) for name in ("weight_decay", "momentum", "dampening")):
             return None
         if not group["momentum"]:
-            return descent.Plain(rate)
-        return descent.Momentum(rate, group["momentum"], group["dampening"], [kept["momentum_buffer"] for kept in state])
+            return descent.Plain(rate, decay)
+        velocities = [kept["momentum_buffer"] for kept in state]
+        return descent.Momentum(rate, group["momentum"], group["dampening"], velocities, decay, group["nesterov"])
     scaled = any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf"))
     numbers = (*group["betas"], group["eps"], group["weight_decay"])
-    if scaled or group["amsgrad"] or not all(isinstance(number, int | float) for number in numbers):
+    if scaled or group["amsgrad"] or group["capturable"] or not all(isinstance(number, int | float) for number in numbers):
         return None
     means, squares = [kept["exp_avg"] for kept in state], [kept["exp_avg_sq"] for kept in state]
     decoupled = bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
     taken = float(state[0]["step"]) + 1
-    return descent.Adam(rate, group["betas"], group["eps"], group["weight_decay"], decoupled, taken, means, squares)
+    kind = descent.FusedAdam if group["fused"] else descent.Adam
+    return kind(rate, group["betas"], group["eps"], group["weight_decay"], decoupled, taken, means, squares)

@@ -13,9 +13,9 @@ from forgetless.errors import ProtectionError
 
 
 class Figures:
-    """The latest metrics and the worst violation, brought together over processes when somebody looks.
+    """The latest metrics and the worst violation, made into numbers, over all processes, when somebody looks.
 
-    Not before: a step is to cost no communication that plain training does not have.
+    Not before: a step is to cost no communication, and no waiting for an accelerator, that plain training does not have.
     """
 
     def __init__(self, world: World) -> None:
@@ -26,12 +26,9 @@ class Figures:
         self._alone = True  # whether `worst` is of this process alone
 
     def tell(self, reported: dict[str, Any]) -> dict[str, Any]:
-        """Take the reports of a step; gives them back, in plain numbers where that needs nobody else."""
-        if self.world.size > 1:
-            self._reported = reported
-            return reported
-        self._metrics = settled(reported, self.world)
-        return self._metrics
+        """Take the reports of a step; gives them back."""
+        self._reported = reported
+        return reported
 
     def moved(self, distance: float) -> None:
         """Take a measured violation."""

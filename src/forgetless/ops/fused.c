@@ -45,9 +45,15 @@ int64_t hold_back(const uint32_t *packed, int64_t size, int64_t element, int64_t
     return held;
 }
 
+/* what the step follows: the gradient, and the weight itself where it decays */
+static inline float drawn(float gradient, float weight, float added)
+{
+    return added != 0 ? fmaf(weight, added, gradient) : gradient;
+}
+
 /* weight + rate * gradient, with a fused multiply-add as torch has it */
-int64_t descend(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
-             float *restrict weight, float rate, int32_t frozen)
+static int64_t descend(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
+                       float *restrict weight, float rate, float added, int32_t frozen)
 {
     int64_t held = 0;
     while (count > 0) {
@@ -57,7 +63,7 @@ int64_t descend(const uint32_t *packed, int64_t size, int64_t element, int64_t c
         int32_t here = 0;
         for (int64_t i = 0; i < length; i++) {
             int32_t stays = is_held(words[i] << run.shift, gradient[i], frozen);
-            float moved = fmaf(rate, gradient[i], weight[i]);
+            float moved = fmaf(rate, drawn(gradient[i], weight[i], added), weight[i]);
             weight[i] = stays ? weight[i] : moved;
             here += stays;
         }
@@ -66,9 +72,11 @@ int64_t descend(const uint32_t *packed, int64_t size, int64_t element, int64_t c
     return held;
 }
 
-/* velocity = momentum * velocity + share * gradient everywhere, then weight + rate * velocity */
-int64_t descend_moving(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
-                    float *restrict weight, float rate, int32_t frozen, float *restrict velocity, float momentum, float share)
+/* velocity = momentum * velocity + share * gradient everywhere, then weight + rate * velocity, or where nesterov looks ahead
+ * weight + rate * (gradient + momentum * velocity) */
+static int64_t descend_moving(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
+                              float *restrict weight, float rate, float added, int32_t frozen, float *restrict velocity,
+                              float momentum, float share, int32_t nesterov)
 {
     int64_t held = 0;
     while (count > 0) {
@@ -78,8 +86,9 @@ int64_t descend_moving(const uint32_t *packed, int64_t size, int64_t element, in
         int32_t here = 0;
         for (int64_t i = 0; i < length; i++) {
             int32_t stays = is_held(words[i] << run.shift, gradient[i], frozen);
-            velocity[i] = fmaf(share, gradient[i], momentum * velocity[i]);
-            float moved = fmaf(rate, velocity[i], weight[i]);
+            float along = drawn(gradient[i], weight[i], added);
+            velocity[i] = fmaf(share, along, momentum * velocity[i]);
+            float moved = fmaf(rate, nesterov ? fmaf(momentum, velocity[i], along) : velocity[i], weight[i]);
             weight[i] = stays ? weight[i] : moved;
             here += stays;
         }
@@ -88,9 +97,21 @@ int64_t descend_moving(const uint32_t *packed, int64_t size, int64_t element, in
     return held;
 }
 
+static inline float averaged(float mean, float along, float share)
+{
+    float away = along - mean;
+    return share < 0.5f ? fmaf(share, away, mean) : fmaf(share - 1, away, along);
+}
+
+static inline float squared(float square, float along, float beta, float part)
+{
+    return fmaf(part * along, along, square * beta);
+}
+
 /* The step of torch's fused Adam in its order of rounding; `by` holds what Adam.factors in descent.py gives */
-int64_t descend_adam(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
-                     float *restrict weight, const float *restrict by, int32_t frozen, float *restrict mean, float *restrict square)
+static int64_t descend_adam(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
+                            float *restrict weight, const float *restrict by, int32_t frozen, float *restrict mean,
+                            float *restrict square)
 {
     float decay = by[0], added = by[1], share = by[2], beta = by[3], part = by[4], root = by[5], eps = by[6], rate = by[7];
     int64_t held = 0;
@@ -102,9 +123,8 @@ int64_t descend_adam(const uint32_t *packed, int64_t size, int64_t element, int6
         for (int64_t i = 0; i < length; i++) {
             int32_t stays = is_held(words[i] << run.shift, gradient[i], frozen);
             float along = fmaf(weight[i], added, gradient[i]);
-            float away = along - mean[i];
-            mean[i] = share < 0.5f ? fmaf(share, away, mean[i]) : fmaf(share - 1, away, along);
-            square[i] = fmaf(part * along, along, square[i] * beta);
+            mean[i] = averaged(mean[i], along, share);
+            square[i] = squared(square[i], along, beta, part);
             float moved = weight[i] * decay + rate * mean[i] / (sqrtf(square[i]) / root + eps);
             weight[i] = stays ? weight[i] : moved;
             here += stays;
@@ -113,4 +133,63 @@ int64_t descend_adam(const uint32_t *packed, int64_t size, int64_t element, int6
         gradient += length, weight += length, mean += length, square += length;
     }
     return held;
+}
+
+/* The moments of torch's Adam as it steps operation by operation; what comes next is a square root, of which torch's own is not
+ * rounded as the C library's, so it is left to torch */
+void average(int64_t count, const float *restrict gradient, const float *restrict weight, const float *restrict by,
+             float *restrict mean, float *restrict square)
+{
+    float added = by[1], share = by[2], beta = by[3], part = by[4];
+    for (int64_t i = 0; i < count; i++) {
+        float along = drawn(gradient[i], weight[i], added);
+        mean[i] = averaged(mean[i], along, share);
+        square[i] = squared(square[i], along, beta, part);
+    }
+}
+
+/* The rest of that step, from the roots of the squares on */
+int64_t descend_averaged(const uint32_t *packed, int64_t size, int64_t element, int64_t count, const float *restrict gradient,
+                         float *restrict weight, const float *restrict by, int32_t frozen, const float *restrict mean,
+                         const float *restrict roots)
+{
+    float decay = by[0], root = by[5], eps = by[6], rate = by[7];
+    int64_t held = 0;
+    while (count > 0) {
+        Run run = run_at(packed, size, element);
+        const uint32_t *restrict words = run.words;
+        int64_t length = run.length < count ? run.length : count;
+        int32_t here = 0;
+        for (int64_t i = 0; i < length; i++) {
+            int32_t stays = is_held(words[i] << run.shift, gradient[i], frozen);
+            float moved = weight[i] * decay + rate * mean[i] / (roots[i] / root + eps);
+            weight[i] = stays ? weight[i] : moved;
+            here += stays;
+        }
+        held += here, element += length, count -= length;
+        gradient += length, weight += length, mean += length, roots += length;
+    }
+    return held;
+}
+
+typedef struct {
+    int64_t packed, size, element, count, gradient, weight, first, second; /* addresses as numbers */
+    int64_t held;
+} Stretch;
+
+/* A whole step in one call: on each of n stretches the kind of step that `by` is for */
+void descend_all(Stretch *stretches, int64_t n, int32_t kind, const float *by, int32_t frozen)
+{
+    for (Stretch *at = stretches; at < stretches + n; at++) {
+        const uint32_t *packed = (const uint32_t *)(intptr_t)at->packed;
+        const float *gradient = (const float *)(intptr_t)at->gradient;
+        float *weight = (float *)(intptr_t)at->weight, *first = (float *)(intptr_t)at->first, *second = (float *)(intptr_t)at->second;
+        if (kind == 0)
+            at->held = descend(packed, at->size, at->element, at->count, gradient, weight, by[0], by[1], frozen);
+        else if (kind == 1)
+            at->held = descend_moving(packed, at->size, at->element, at->count, gradient, weight, by[0], by[1], frozen, first, by[2], by[3],
+                                      by[4] != 0);
+        else
+            at->held = descend_adam(packed, at->size, at->element, at->count, gradient, weight, by, frozen, first, second);
+    }
 }

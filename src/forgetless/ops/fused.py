@@ -12,65 +12,111 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from forgetless.files import cache_folder, replacing
-from forgetless.ops.descent import Adam, Descent, Momentum, Plain
+from forgetless.ops.descent import Adam, Descent, FusedAdam, Momentum, Plain
 from forgetless.ops.packing import STRIPE, pack_signs
 from forgetless.ops.pool import one_core
 
 SOURCE = Path(__file__).with_name("fused.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
 WHOLE = 64
-"""`Loops.descend` takes a multiple of so many weights: torch rounds the last few of a tensor in another way."""
+"""Of a `FusedAdam` step `Loops.descend` takes a multiple of so many weights: torch rounds the last few of a tensor in another way."""
+BLOCK = 1 << 16
+"""Weights whose `Adam` step is taken at a time: a core's cache holds them between its three passes."""
 PART = slice(WHOLE, None)
-_PLACE = [c_void_p, c_int64, c_int64, c_int64, c_void_p]  # packed, its size, the first element, how many, their gradient
+_local = threading.local()
+
+
+class Stretch(NamedTuple):
+    """Neighbouring weights to step: ``length`` from place ``start`` on, of contiguous tensors of fp32 on a processor.
+
+    Attributes:
+        packed: signs of the whole tensor.
+        element: the place in it of the first weight.
+        gradient, weight: of the part of it at hand.
+        memory: what else moves with the weights, likewise.
+    """
+
+    packed: Tensor
+    element: int
+    gradient: Tensor
+    weight: Tensor
+    memory: list[Tensor]
+    start: int
+    length: int
 
 
 class Loops:
-    """The compiled loops. All tensors are flat, contiguous, of fp32, on a processor; ``element`` is the place of the first in its tensor.
+    """The compiled loops. All tensors are contiguous, of fp32, on a processor (those of `hold_back` also flat).
 
     Attributes:
         descents: the kinds of steps that round here as in torch.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._hold = _function(library, "hold_back", [c_void_p, c_void_p, c_int32])
-        self._plain = _function(library, "descend", [c_void_p, c_float, c_int32])
-        self._moving = _function(library, "descend_moving", [c_void_p, c_float, c_int32, c_void_p, c_float, c_float])
-        self._adam = _function(library, "descend_adam", [c_void_p, ctypes.POINTER(c_float), c_int32, c_void_p, c_void_p])
+        factors = ctypes.POINTER(c_float)
+        place = [c_void_p, c_int64, c_int64, c_int64, c_void_p]  # packed, its size, the first element, how many, their gradient
+        self._hold = _function(library, "hold_back", [*place, c_void_p, c_void_p, c_int32], c_int64)
+        self._all = _function(library, "descend_all", [c_void_p, c_int64, c_int32, factors, c_int32], None)
+        self._average = _function(library, "average", [c_int64, c_void_p, c_void_p, factors, c_void_p, c_void_p], None)
+        self._averaged = _function(library, "descend_averaged", [*place, c_void_p, factors, c_int32, c_void_p, c_void_p], c_int64)
         self.descents: tuple[type[Descent], ...] = ()
 
     def hold_back(self, packed: Tensor, element: int, gradient: Tensor, before: Tensor, after: Tensor, *, frozen: bool) -> int:
         """``after = where(conflict, before, after)``; gives the number of conflicts."""
-        held: int = self._hold(*_place(packed, element, gradient), before.data_ptr(), after.data_ptr(), frozen)
+        place = (packed.data_ptr(), packed.numel(), element, gradient.numel(), gradient.data_ptr())
+        held: int = self._hold(*place, before.data_ptr(), after.data_ptr(), frozen)
         return held
 
-    def descend(
-        self, packed: Tensor, element: int, gradient: Tensor, weight: Tensor, descent: Descent, part: int, some: slice, *, frozen: bool
-    ) -> int:
-        """Step the weights that do not conflict, and of what else ``descent`` moves the elements ``some`` of number ``part``."""
-        place = (*_place(packed, element, gradient), weight.data_ptr())
-        moved = [tensor.view(-1)[some].data_ptr() for tensor in descent.memory(part)]
-        if isinstance(descent, Plain):
-            held: int = self._plain(*place, -descent.rate, frozen)
-        elif isinstance(descent, Momentum):
-            held = self._moving(*place, -descent.rate, frozen, *moved, descent.momentum, 1 - descent.dampening)
-        else:
-            held = self._adam(*place, (c_float * 8)(*descent.factors()), frozen, *moved)
+    def descend(self, stretches: Sequence[Stretch], descent: Descent, *, frozen: bool) -> list[int]:
+        """Step the weights that do not conflict, and all memory; gives for each stretch how many were held back."""
+        by = (c_float * 8)(*descent.factors())
+        if type(descent) is Adam:
+            return [self._by_blocks(stretch, by, frozen) for stretch in stretches]
+        numbers: list[int] = []
+        for packed, element, gradient, weight, memory, start, length in stretches:
+            moved = [tensor.data_ptr() + 4 * start for tensor in (gradient, weight, *memory)]
+            numbers += [packed.data_ptr(), packed.numel(), element, length, *moved, *[0] * (5 - len(moved))]
+        table = (c_int64 * len(numbers))(*numbers)
+        self._all(table, len(stretches), (Plain, Momentum, FusedAdam).index(type(descent)), by, frozen)
+        return table[8::9]
+
+    def _by_blocks(self, stretch: Stretch, by: ctypes.Array[c_float], frozen: bool) -> int:
+        """Moments, their roots by torch, and the weights, block by block."""
+        packed, element, gradient, weight, memory, first, total = stretch
+        mean, square, room, held = memory[0], memory[1].view(-1), _room(), 0
+        codes, size, roots = packed.data_ptr(), packed.numel(), room.data_ptr()
+        along, weights, means, squares = (tensor.data_ptr() for tensor in (gradient, weight, mean, square))
+        for start in range(first, first + total, BLOCK):
+            count, at = min(BLOCK, first + total - start), 4 * start
+            self._average(count, along + at, weights + at, by, means + at, squares + at)
+            torch.sqrt(square[start : start + count], out=room[:count])
+            place = (codes, size, element + start - first, count, along + at)
+            held += self._averaged(*place, weights + at, by, frozen, means + at, roots)
         return held
+
+
+def _room() -> Tensor:
+    """Scratch for a block's roots; each thread keeps its own."""
+    if not hasattr(_local, "room"):
+        _local.room = torch.empty(BLOCK)
+    room: Tensor = _local.room
+    return room
 
 
 def fit(*tensors: Tensor) -> bool:
     """Whether the loops can take these tensors."""
-    return all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous() for tensor in tensors)
+    return all([tensor.dtype == torch.float32 and tensor.is_cpu and tensor.is_contiguous() for tensor in tensors])
 
 
 @cache
@@ -93,13 +139,13 @@ def loops() -> Loops | None:
     with one_core():
         if not _holds_back(found):
             return None
-        found.descents = tuple(kind for kind in (Plain, Momentum, Adam) if _descends(found, kind))
+        found.descents = tuple(kind for kind in (Plain, Momentum, Adam, FusedAdam) if _descends(found, kind))
     return found
 
 
-def _function(library: ctypes.CDLL, name: str, others: list[type]) -> ctypes._CFuncPtr:  # type: ignore[name-defined]  # only in stubs
+def _function(library: ctypes.CDLL, name: str, takes: list[Any], gives: Any) -> ctypes._CFuncPtr:  # type: ignore[name-defined]  # only in stubs
     function = getattr(library, name)
-    function.argtypes, function.restype = [*_PLACE, *others], c_int64
+    function.argtypes, function.restype = takes, gives
     return function
 
 
@@ -133,28 +179,36 @@ def _holds_back(found: Loops) -> bool:
 
 def _descends(found: Loops, kind: type[Descent]) -> bool:
     """Whether `Loops.descend` takes torch's own step where nothing conflicts, bit for bit, and none elsewhere."""
-    packed, conflict, gradient, (before, first, second) = _sample()
+    odd = 0 if kind is FusedAdam else 27  # the last few weights too, but where another than we steps them
+    packed, conflict, gradient, (before, first, second) = _sample(odd)
     second = second.abs()
     cases: list[tuple[Callable[..., torch.optim.Optimizer], dict[str, Any], Descent, list[Tensor]]] = []
-    if kind is Plain:
-        cases = [(torch.optim.SGD, {}, Plain(0.1), [])]
-    elif kind is Momentum:
-        cases = [(torch.optim.SGD, {"momentum": 0.9, "dampening": 0.7}, Momentum(0.1, 0.9, 0.7, [first.clone()]), [first])]
-    else:
-        for decoupled, other in ((True, torch.optim.AdamW), (False, torch.optim.Adam)):
-            step = Adam(0.1, (0.9, 0.999), 1e-8, 0.1, decoupled, 4, [first.clone()], [second.clone()])
-            cases.append((other, {"fused": True, "weight_decay": 0.1}, step, [first.clone(), second.clone()]))
-    names = {Plain: (), Momentum: ("momentum_buffer",), Adam: ("exp_avg", "exp_avg_sq")}[kind]
+    for decay in (0.0, 0.1):
+        if kind is Plain:
+            cases.append((torch.optim.SGD, {"weight_decay": decay}, Plain(0.1, decay), []))
+        elif kind is Momentum:
+            for nesterov, dampening in ((False, 0.7), (True, 0.0)):
+                moving = Momentum(0.1, 0.9, dampening, [first.clone()], decay, nesterov)
+                options = {"momentum": 0.9, "dampening": dampening, "nesterov": nesterov, "weight_decay": decay}
+                cases.append((torch.optim.SGD, options, moving, [first.clone()]))
+        else:
+            assert kind is Adam or kind is FusedAdam
+            for decoupled, other in ((True, torch.optim.AdamW), (False, torch.optim.Adam)):
+                step = kind(0.1, (0.9, 0.999), 1e-8, decay, decoupled, 4, [first.clone()], [second.clone()])
+                options = {"fused": kind is FusedAdam, "weight_decay": decay}
+                cases.append((other, options, step, [first.clone(), second.clone()]))
+    names = {Plain: (), Momentum: ("momentum_buffer",)}.get(kind, ("exp_avg", "exp_avg_sq"))
     for optimizer_class, options, descent, kept in cases:
         twin = nn.Parameter(before.clone())
         twin.grad = gradient
         optimizer = optimizer_class([twin], lr=0.1, **options)
         optimizer.state[twin].update(zip(names, kept, strict=True))
-        if kind is Adam:
+        if isinstance(descent, Adam):
             optimizer.state[twin]["step"] = torch.tensor(3.0)
         optimizer.step()
-        weight = before.clone()
-        found.descend(packed, PART.start, gradient[PART], weight[PART], descent, 0, PART, frozen=False)
+        weight, start = before.clone(), PART.start
+        stretch = Stretch(packed, start, gradient, weight, descent.memory(0), start, weight.numel() - start)
+        found.descend([stretch], descent, frozen=False)
         if not torch.equal(weight[PART], torch.where(conflict, before, twin.detach())[PART]):
             return False
         if any(not torch.equal(mine[PART], theirs[PART]) for mine, theirs in zip(descent.memory(0), kept, strict=True)):
@@ -162,13 +216,9 @@ def _descends(found: Loops, kind: type[Descent]) -> bool:
     return True
 
 
-def _sample() -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+def _sample(odd: int = 0) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Packed signs, where they conflict with a gradient, the gradient, and three tensors more."""
     generator = torch.Generator().manual_seed(0)
-    reference, gradient, *others = torch.randn(5, 3 * STRIPE + 640, generator=generator).unbind()
+    reference, gradient, *others = torch.randn(5, 3 * STRIPE + 640 + odd, generator=generator).unbind()
     gradient[::7] = 0
     return pack_signs(reference), reference * gradient < 0, gradient, (others[0], others[1], others[2])
-
-
-def _place(packed: Tensor, element: int, gradient: Tensor) -> tuple[int, int, int, int, int]:
-    return packed.data_ptr(), packed.numel(), element, gradient.numel(), gradient.data_ptr()

@@ -12,13 +12,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from forgetless.ops import fused
-from forgetless.ops.descent import Adam, Descent, Momentum
+from forgetless.ops.descent import Adam, Descent, FusedAdam, Momentum
 from forgetless.ops.packing import STRIPE, spread, unpack
 from forgetless.ops.pool import on_cores
 
@@ -73,11 +74,14 @@ def hold_back(parts: Sequence[Part], before: Sequence[Tensor], after: Sequence[T
         return _masked(parts, apply, frozen)
     gradients, was, now = ([tensor.detach().view(-1) for tensor in some] for some in ([part.gradient for part in parts], before, after))
 
-    def run(part: int, start: int, stop: int) -> tuple[int, int]:
-        some, (packed, offset, _) = slice(start, stop), parts[part]
-        return stop, loops.hold_back(packed, offset + start, gradients[part][some], was[part][some], now[part][some], frozen=frozen)
+    def run(shares: list[_Share]) -> list[int]:
+        found = []
+        for part, start, stop in shares:
+            some, (packed, offset, _) = slice(start, stop), parts[part]
+            found.append(loops.hold_back(packed, offset + start, gradients[part][some], was[part][some], now[part][some], frozen=frozen))
+        return found
 
-    return _masked(parts, apply, frozen, run)
+    return _compiled(parts, run)
 
 
 def zero_conflicts(parts: Sequence[Part], *, frozen: bool) -> list[Count]:
@@ -104,29 +108,33 @@ def descend(parts: Sequence[Part], weights: Sequence[Tensor], descent: Descent, 
     Returns:
         For each part the number of weights held back; None, and nothing was done, where the step cannot be taken here.
     """
+    gradients = [part.gradient for part in parts]
+    memory = [descent.memory(part) for part in range(len(parts))]
+    loops = fused.loops() if fused.fit(*gradients, *weights, *chain.from_iterable(memory)) else None
+    if loops is not None and type(descent) in loops.descents and not (isinstance(descent, FusedAdam) and any(map(_ragged, gradients))):
+
+        def run(shares: list[_Share]) -> list[int]:
+            return loops.descend(
+                [_stretch(parts[i], weights[i], memory[i], start, stop) for i, start, stop in shares], descent, frozen=frozen
+            )
+
+        return _compiled(parts, run)
+    if isinstance(descent, Adam):
+        return None
     flat = [tensor.detach().view(-1) for tensor in weights]
-    gradients = [part.gradient.detach().view(-1) for part in parts]
-    memory = [tensor for part in range(len(parts)) for tensor in descent.memory(part)]
-    loops = fused.loops() if fused.fit(*gradients, *flat, *memory) else None
-    compiled = loops is not None and type(descent) in loops.descents
 
     def apply(part: int, start: int, stop: int, free: Tensor) -> None:
-        along = gradients[part][start:stop]
+        along, weight = gradients[part].detach().view(-1)[start:stop], flat[part][start:stop]
+        if descent.weight_decay:
+            along = along.add(weight, alpha=descent.weight_decay)
         if isinstance(descent, Momentum):
-            velocity = descent.velocities[part].view(-1)[start:stop]
-            along = velocity.mul_(descent.momentum).add_(along, alpha=1 - descent.dampening)
+            velocity = memory[part][0].view(-1)[start:stop]
+            velocity.mul_(descent.momentum).add_(along, alpha=1 - descent.dampening)
+            along = along.add(velocity, alpha=descent.momentum) if descent.nesterov else velocity
         bits = along.view(_BITS[along.element_size()])
-        flat[part][start:stop].add_(free.to(bits.dtype).bitwise_and_(bits).view(along.dtype), alpha=-descent.rate)
+        weight.add_(free.to(bits.dtype).bitwise_and_(bits).view(along.dtype), alpha=-descent.rate)
 
-    def run(part: int, start: int, stop: int) -> tuple[int, int]:
-        assert loops is not None
-        some, (packed, offset, _) = slice(start, start + (stop - start) // fused.WHOLE * fused.WHOLE), parts[part]
-        step = (packed, offset + start, gradients[part][some], flat[part][some], descent, part, some)
-        return some.stop, loops.descend(*step, frozen=frozen)
-
-    if isinstance(descent, Adam) and not (compiled and all(gradient.numel() % fused.WHOLE == 0 for gradient in gradients)):
-        return None
-    return _masked(parts, apply, frozen, run if compiled else None)
+    return _masked(parts, apply, frozen)
 
 
 def flips(old: Tensor, new: Tensor, numel: int) -> int:
@@ -142,16 +150,26 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().view(-1).view(_BITS[tensor.element_size()])
 
 
-def _masked(
-    parts: Sequence[Part],
-    apply: Callable[[int, int, int, Tensor], None],
-    frozen: bool,
-    run: Callable[[int, int, int], tuple[int, int]] | None = None,
-) -> list[Count]:
-    """Call ``apply(part, start, stop, free)`` on every block; ``free`` is int32, all ones where a weight may move, else zero.
+def _stretch(part: Part, weight: Tensor, memory: list[Tensor], start: int, stop: int) -> fused.Stretch:
+    return fused.Stretch(part.packed, part.offset + start, part.gradient, weight, memory, start, stop - start)
 
-    ``run(part, start, stop)`` does a share at once instead, as far as it says, and gives how many weights it held back.
-    """
+
+def _ragged(tensor: Tensor) -> bool:
+    return tensor.numel() % fused.WHOLE > 0
+
+
+def _compiled(parts: Sequence[Part], run: Callable[[list[_Share]], list[int]]) -> list[Count]:
+    """Call ``run`` on all shares, each core's together; it gives for each the number of weights held back."""
+    shares = _share([part.gradient.numel() for part in parts], torch.get_num_threads())
+    counts: list[Count] = [0] * len(parts)
+    for own, found in zip(shares, on_cores(run, shares), strict=True):
+        for (part, _, _), held in zip(own, found, strict=True):
+            counts[part] += held
+    return counts
+
+
+def _masked(parts: Sequence[Part], apply: Callable[[int, int, int, Tensor], None], frozen: bool) -> list[Count]:
+    """Call ``apply(part, start, stop, free)`` on every block; ``free`` is int32, all ones where a weight may move, else zero."""
     gradients = [part.gradient.detach().reshape(-1) for part in parts]
     counts: list[Count] = [0] * len(parts)
 
@@ -160,9 +178,6 @@ def _masked(
         for index, start, stop in shares:
             packed, offset, _ = parts[index]
             gradient = gradients[index]
-            if run is not None:
-                start, count = run(index, start, stop)
-                found.append((index, count))
             cpu = gradient.device.type == "cpu"
             room, tiny = _room(gradient.device)
             for at, end in _blocks(offset, start, stop, CPU_BLOCK if cpu else GPU_BLOCK):
