@@ -46,3 +46,10 @@ def test_seeds_and_choices_are_checked():
             options.seed("m.seed", value)
     with pytest.raises(InputError, match="Give 'model' or 'data'"):
         options.choice("m.labels", "none", ("model", "data"))
+
+
+def test_a_flag_is_true_or_false_and_nothing_like_it():
+    assert options.flag("m.compact", True) is True and options.flag("m.compact", False) is False
+    for value in (1, 0, "true", None):
+        with pytest.raises(InputError, match=r"m\.compact: .* is not allowed\. Give True or False$"):
+            options.flag("m.compact", value)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from forgetless.core.compact import CompactState, compacting
 from forgetless.core.context import Context
 from forgetless.core.descent import Descends, take_steps
 from forgetless.core.figures import Figures
@@ -42,13 +43,41 @@ class Filter:
 
     def __init__(self, method: Method, ctx: Context, figures: Figures) -> None:
         self.method, self.ctx, self.figures, self.scratch = method, ctx, figures, Scratch()
+        freezes = compacting(method, ctx)
+        self.compact = None if freezes is None else CompactState(freezes, ctx)
 
     def step(self, names: dict[nn.Parameter, str], raw_step: Callable[[], object], chunk_bytes: int) -> None:
         """Step the parameters ``names``, filtered. A method that can takes the optimizer's step upon itself."""
         ctx = self.ctx
+        if self.compact is not None:
+            self._compactly(self.compact, names, raw_step)
+            return
         if isinstance(self.method, Descends) and ctx.step % AUDIT_EVERY and not ctx.held.sharded:
             names = take_steps(self.method, ctx, names)
         step_in_chunks(ctx.optimizer, raw_step, names, max(1, chunk_bytes // 3), self.visit)
+
+    def close(self) -> None:
+        """Give back all memory, and what the optimizer holds that fits this task alone."""
+        self.scratch = Scratch()
+        if self.compact is not None:
+            self.compact.close()
+
+    def _compactly(self, compact: CompactState, names: dict[nn.Parameter, str], raw_step: Callable[[], object]) -> None:
+        """Step all at once; every now and then one by one, to measure what moved."""
+        ctx = self.ctx
+        if ctx.step % AUDIT_EVERY:
+            compact.step(names, raw_step)
+            return
+        for parameter, name in names.items():
+            if parameter.grad is None:
+                continue
+            before = {name: parameter.detach().clone()}
+            ctx.gradients = {name: parameter.grad}
+            compact.step({parameter: name}, raw_step)
+            moved = self.method.violation(ctx, before, {name: parameter.detach()})
+            if moved is not None:
+                self.figures.moved(moved)
+        ctx.gradients = {}
 
     def visit(self, chunk: list[Piece], step: Callable[[], None]) -> None:
         """Take ``step`` on a chunk. Of sharded weights the method sees this process's part."""

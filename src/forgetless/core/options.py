@@ -50,6 +50,13 @@ def seed(where: str, value: int) -> int:
     return whole(where, value, 0)
 
 
+def flag(where: str, value: bool) -> bool:
+    """``value``, if it is True or False."""
+    if isinstance(value, bool):
+        return value
+    raise refused(where, value, "True or False")
+
+
 def choice(where: str, value: T, allowed: Sequence[T]) -> T:
     """One of ``allowed``, likewise."""
     if isinstance(value, str) and value in allowed:

@@ -49,9 +49,13 @@ class CPL(Method):
             consistent: :math:`|\sum_b \mathrm{sign}\,g_j^b| \ge \text{confidence} \cdot \#\{b: g_j^b \ne 0\}` over the retain batches b.
         retain_batches: batches of the retain set that one refresh looks at, in turn; None means all (streaming: 1).
         decay: weight of the past in the running mean of ``refresh="streaming"``.
+        compact_state: with ``mask="fixed"``: let the optimizer keep its state for the weights that may move only (AdamW: 8 bytes less
+            for every frozen one). They move as without it (bit for bit, but for fused optimizers, which round the last few of a tensor in
+            another way). For torch's own optimizers that treat every weight by itself; a step takes longer. The state is
+            dropped when the task ends, so in the next task the optimizer begins anew.
 
     Raises:
-        InputError: an option is out of range.
+        InputError: an option is out of range; ``compact_state`` cannot be kept with the optimizer, the model or the chain.
 
     Example:
         >>> CPL(refresh=4, retain_batches=2).refresh
@@ -77,6 +81,7 @@ class CPL(Method):
         confidence: float = 0.0,
         retain_batches: int | None = None,
         decay: float = 0.9,
+        compact_state: bool = False,
     ) -> None:
         self.level = options.choice("cpl.level", level, ("update", "gradient"))
         self.mask = options.choice("cpl.mask", mask, ("dynamic", "fixed"))
@@ -87,6 +92,9 @@ class CPL(Method):
             raise options.refused("cpl.refresh", refresh, "'epoch', 'task', 'streaming' or a number of steps")
         if mask == "fixed" and refresh not in ("epoch", "task"):
             raise options.refused("cpl.refresh", refresh, "nothing with mask='fixed', which never refreshes")
+        self.compact_state = options.flag("cpl.compact_state", compact_state)
+        if compact_state and (mask, level) != ("fixed", "update"):
+            raise options.refused("cpl.compact_state", compact_state, "False, or mask='fixed' and level='update'")
         if confidence and refresh == "streaming":
             raise options.refused("cpl.confidence", confidence, "0 with refresh='streaming'")
         self.refresh: Refresh = "task" if mask == "fixed" else refresh
@@ -128,11 +136,11 @@ class CPL(Method):
             ctx.report("refresh", True)
 
     def tighten(self, ctx: Context, factor: float) -> str:
-        """Take the reference anew at the next step, and more often: every 4 steps, then every 2, then at each."""
-        if self.mask == "fixed" or self.refresh == "streaming" or self.hurried == 1:
-            return ""
+        """Take the reference anew at the next step, and more often: every 4 steps, then every 2 but no oftener (it costs a pass each)."""
         steps = self.hurried or (self.refresh if isinstance(self.refresh, int) else round(4 * factor))
-        self.hurried = max(1, int(steps / factor))
+        if self.mask == "fixed" or self.refresh == "streaming" or steps <= 2:
+            return ""
+        self.hurried = max(2, int(steps / factor))
         self.taken_step = ctx.step - self.hurried
         return f"cpl refreshes every {self.hurried} steps"
 
@@ -186,9 +194,17 @@ class CPL(Method):
 
         With ``mask="fixed"`` these are the conflicting weights; with ``confidence`` those whose sign is not consistent.
         """
+        return self.standing(name, 0, shape.numel()).view(shape)
+
+    def standing(self, name: str, start: int, stop: int) -> Tensor:
+        """Which of the elements ``start:stop`` of parameter ``name`` stand still in the whole task (of ``mask="fixed"``): bool."""
         if name not in self.reference:
-            return torch.zeros(shape, dtype=torch.bool)
-        return (packing.unpack(self.reference[name], 0, shape.numel()) == packing.FROZEN).view(shape)
+            return torch.zeros(stop - start, dtype=torch.bool)
+        return packing.unpack(self.reference[name], start, stop) == packing.FROZEN
+
+    def stood(self, ctx: Context, parameters: Tree, held: list[int]) -> None:
+        """Report a step in which so many weights of each of ``parameters`` stood still."""
+        self._count(ctx, parameters, [count for name, count in zip(parameters, held, strict=True) if name in self.reference])
 
     def gather_state(self, ctx: Context, state: State) -> State:
         """The packed signs of shards, packed anew as those of whole tensors: stripes do not end where shards do."""
