@@ -77,7 +77,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A drawn point; ``interval`` and ``across`` are its intervals, drawn."""
+    """A drawn point; ``last``: filled, as the end of its line or a point of its own; ``interval`` and ``across``: its intervals, drawn."""
 
     x: float
     y: float
@@ -213,7 +213,9 @@ def _line(series: Series, across: Callable[[float], float], down: Callable[[floa
             lower.append(f"{px} {interval[0]}")
             interval = None
         sideways = (across(point.x_low), across(point.x_high)) if point.x_low is not None and point.x_high is not None else None
-        marks.append(Mark(px, py, marker(shape, px, py), point.tip, index == len(series.points) - 1, interval, sideways))
+        marks.append(
+            Mark(px, py, marker(shape, px, py), point.tip, index == len(series.points) - 1 or not series.joined, interval, sideways)
+        )
     band = f"M{'L'.join([*upper, *reversed(lower)])}Z" if len(upper) > 1 else ""
     return Line(series.run, "".join(path), marks, series.faint, band)
 

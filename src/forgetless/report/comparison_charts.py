@@ -84,7 +84,7 @@ def against_charts(entries: Sequence[Entry], names: Sequence[str], baselines: Se
                 series.append(Series(names.index(entry["label"]), [mark], joined=False))
         values = [v for one in series for p in one.points for v in (p.x, p.x_low, p.x_high) if v is not None]
         x = axis(f"forgotten minus that of {baseline}, points", [0.0, *values], _whole_points)
-        frame = Frame(width=480.0, height=70.0 + 32.0 * len(own), left=126.0, right=22.0, bottom=44.0)
+        frame = Frame(width=480.0, height=70.0 + 32.0 * len(own), left=132.0, right=26.0, bottom=48.0, text=14.0)
         title = f"Against {baseline}: {KINDS[kind]} at {percent(float(level))} learned"
         note = "Left of zero forgets less. 95% intervals over seeds"
         drawn = draw(

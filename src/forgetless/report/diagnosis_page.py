@@ -18,6 +18,7 @@ from forgetless.report.diagnosis_charts import (
     layer_chart,
     validation_charts,
 )
+from forgetless.report.export import check_plots, write_figures
 from forgetless.report.frame import render_page
 from forgetless.report.numbers import MINUS, NONE, percent, plain
 from forgetless.report.tables import Table
@@ -70,20 +71,13 @@ def is_diagnosis(folder: Path) -> bool:
     return (folder / "diagnosis.json").is_file()
 
 
-def check_plots() -> None:
-    """Raise `InputError` where matplotlib, which draws PNG files, is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise InputError("the package matplotlib is missing", where="--png", mend="Run: pip install 'forgetless[plots]'")
-
-
 def write_plots(report: Mapping[str, Any], out: Path) -> list[Path]:
-    """Every chart of the page as a PNG file of its own in ``out``."""
-    check_plots()
-    from forgetless.report.plots import write_png
+    """Every chart of the page as a PNG file of its own in ``out``.
 
-    return [write_png(chart, names, out / f"{chart.id}.png") for chart, names in all_charts(report)]
+    Raises:
+        InputError: matplotlib is missing.
+    """
+    return write_figures(all_charts(report), out, kind="png")
 
 
 def all_charts(report: Mapping[str, Any]) -> list[tuple[Any, Sequence[str]]]:

@@ -23,14 +23,15 @@
     differ: ["Runs disagree", null],
     all: ["All", function () { return true; }]
   };
-  var MARK = { learned: "+ learned", forgotten: "− forgotten", right: "✓ still right", wrong: "✗ still wrong" };
+  if (data.single) { CHANGES = { wrong: ["Wrong", CHANGES.wrong[1]], right: ["Right", CHANGES.right[1]], all: CHANGES.all }; }
+  var MARK = data.single ? { right: "✓ right", wrong: "✗ wrong" } : { learned: "+ learned", forgotten: "− forgotten", right: "✓ still right", wrong: "✗ still wrong" };
   var items = data.items.map(function (row) {
     var texts = [row[1], data.subjects[row[2]], row[4], row[5]];
     row[6].forEach(function (outcome) { texts.push(outcome[3], outcome[4]); });
     return { split: row[0], id: row[1], subject: row[2], lang: row[3], prompt: row[4], answer: row[5], outcomes: row[6],
       text: texts.filter(Boolean).join("\n").toLowerCase() };
   });
-  var state = { run: "all", split: "all", subject: "all", lang: "all", change: "flipped", words: [], page: 0, size: 25 };
+  var state = { run: "all", split: "all", subject: "all", lang: "all", change: "flipped", words: [], page: 0, size: 10 };
 
   function chosen(item) {
     return state.run === "all" ? item.outcomes : item.outcomes.filter(function (o) { return o[0] === Number(state.run); });
@@ -90,7 +91,9 @@
         row.append(run);
       }
       change.append(element("span", "badge " + name, MARK[name]));
-      row.append(change, said("Before", outcome[3]), said("After", outcome[4]));
+      row.append(change);
+      if (!data.single) { row.append(said("Before", outcome[3])); }
+      row.append(said(data.single ? "Said" : "After", outcome[4]));
       made.append(row);
     });
     return made;
@@ -98,9 +101,9 @@
   function table(shown) {
     var made = element("table", "asked"), head = element("thead"), row = element("tr");
     made.append(element("caption", "unseen", "Items, with what the model said before and after training"));
-    [["question", "Question"]].concat(data.runs.length > 1 ? [["run", "Run"]] : [], [["change", "Change"], ["", "Before"], ["", "After"]])
+    [["question", "Question"]].concat(data.runs.length > 1 ? [["run", "Run"]] : [], data.single ? [["change", ""], ["", "Said"]] : [["change", "Change"], ["", "Before"], ["", "After"]])
       .forEach(function (pair) {
-        var cell = element("th", pair[0], pair[1]);
+        var cell = element("th", pair[0], pair[1] || "Right or wrong");
         cell.scope = "col";
         row.append(cell);
       });
@@ -169,6 +172,8 @@
   window.addEventListener("afterprint", function () { update(); });
   $("item-controls").hidden = false;
   $("item-pager").hidden = false;
-  if (!items.some(function (item) { return matches(item, "flipped"); })) { state.change = "all"; }
+  state.change = ["forgotten", "flipped", "wrong", "all"].filter(function (change) {
+    return CHANGES[change] && items.some(function (item) { return matches(item, change); });
+  })[0];
   update();
 })();

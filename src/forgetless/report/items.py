@@ -71,8 +71,11 @@ def of_runs(runs: Sequence[Run], names: Sequence[str], styles: Mapping[int, int]
     return item_view(asked, names, [styles[index] for index in range(len(runs))], what="split")
 
 
-def item_view(asked: Sequence[Asked], runs: Sequence[str], styles: Sequence[int], *, what: str) -> ItemView:
-    """The view on ``asked``; ``runs`` name the places of the outcomes, ``styles`` are the numbers of their series."""
+def item_view(asked: Sequence[Asked], runs: Sequence[str], styles: Sequence[int], *, what: str, single: bool = False) -> ItemView:
+    """The view on ``asked``; ``runs`` name the places of the outcomes, ``styles`` are the numbers of their series.
+
+    ``single``: there is one model, so before and after are the same and nothing changed.
+    """
     splits, subjects, langs = (_numbered([getattr(one, name) for one in asked]) for name in ("split", "subject", "lang"))
     rows = [
         [
@@ -88,7 +91,7 @@ def item_view(asked: Sequence[Asked], runs: Sequence[str], styles: Sequence[int]
     ]
     data = {
         "runs": list(runs), "styles": list(styles), "splits": list(splits), "subjects": list(subjects), "langs": list(langs),
-        "what": what, "items": rows,
+        "what": what, "single": single, "items": rows,
     }  # fmt: skip
     flipped = [
         [one.split, _short(one.prompt), _short(one.answer), runs[o.place], _short(o.said_before), _short(o.said_after), _change(o)]

@@ -85,6 +85,12 @@ def render(runs: Sequence[StreamRun], *, title: str | None = None) -> str:
     )
 
 
+def stream_charts(runs: Sequence[StreamRun]) -> list[tuple[Chart, Sequence[str]]]:
+    """Every chart of the page, each with the names of its series."""
+    names = _names(runs)
+    return [(first_task(runs, names), names)]
+
+
 def fading(run: StreamRun) -> dict[str, Any]:
     """The items of the first task that were right after it, in the first seed: after which tasks they still were.
 
