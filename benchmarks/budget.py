@@ -75,7 +75,8 @@ def run(work: Path, seed: int, method: str, budget: float | None, options: argpa
         del files["retain"]  # which plain fine-tuning does not look at
     settings = Settings(
         model=EMBEDDED, files=files, method=(method,), method_args={method: METHOD_ARGS[method]} if method in METHOD_ARGS else {},
-        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=32, eval_batch_size=64, seed=seed, budget=budget, budget_every=None if budget is None else EVERY,
+        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=32, eval_batch_size=64, seed=seed,
+        budget=budget, budget_every=None if budget is None else EVERY,
     )  # fmt: skip
     built = build_method(settings.method, settings.method_args, METHODS)
     before = {name: [said[q.id] for q in items] for name, items in deal(read_splits(settings, built), settings).items()}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from forgetless.errors import ProtectionError as ProtectionError
     from forgetless.evaluation.paired import compare as compare
     from forgetless.evaluation.score import score as score
+    from forgetless.guard.budget import Budget as Budget
     from forgetless.integrations.huggingface import protect as protect
     from forgetless.integrations.retention import RetentionCallback as RetentionCallback
     from forgetless.methods import METHODS as METHODS
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AGEM": "methods.agem",
+    "Budget": "guard.budget",
     "CPL": "methods.cpl",
     "Chain": "core.method",
     "Context": "core.context",

@@ -34,6 +34,7 @@ class Guard:
         every: optimizer steps between looks.
         tell: given every line of ``budget.jsonl``.
         agreed: of several processes gives all of them what the first one has.
+        went_back: called after the weights went back to an earlier point.
 
     Attributes:
         policy: what it made of the looks so far.
@@ -47,10 +48,18 @@ class Guard:
     """
 
     def __init__(
-        self, budget: Budget, language: Language, probe: Sequence[Question], *, every: int, tell: Tell, agreed: Callable[[Any], Any]
+        self,
+        budget: Budget,
+        language: Language,
+        probe: Sequence[Question],
+        *,
+        every: int,
+        tell: Tell,
+        agreed: Callable[[Any], Any],
+        went_back: Callable[[], None] = lambda: None,
     ) -> None:
         self.budget, self.language, self.every = budget, language, every
-        self._probe, self._tell, self._agreed = list(probe), tell, agreed
+        self._probe, self._tell, self._agreed, self._went_back = list(probe), tell, agreed, went_back
         self.policy = Policy(budget.allowed)
         self.last: Look | None = None
         self.blend: float | None = None
@@ -114,7 +123,7 @@ class Guard:
         self.seconds += time.perf_counter() - began
         return True
 
-    def end(self, session: Session, learned: Callable[[], int]) -> None:
+    def end(self, session: Session, learned: Callable[[], float]) -> None:
         """After the last step: leave weights that keep the budget on the probe.
 
         Where those that stand do not, take the ones that learned more: of the last good look, or (with ``blend``) of the largest step
@@ -122,7 +131,7 @@ class Guard:
 
         Args:
             session: still open.
-            learned: how many inject items are right with the weights that stand.
+            learned: how much is learned with the weights that stand: the more the better.
         """
         began = time.perf_counter()
         if self.last is None or self.last.step != session.ctx.step:
@@ -133,7 +142,7 @@ class Guard:
             self._last_resort(session, learned, self.last)
         self.seconds += time.perf_counter() - began
 
-    def _last_resort(self, session: Session, learned: Callable[[], int], bad: Look) -> None:
+    def _last_resort(self, session: Session, learned: Callable[[], float], bad: Look) -> None:
         model, reason = session.ctx.model, f"training ends with {bad.forgotten} of {bad.total} forgotten"
         if bad.expected is not None:
             reason += f" and {bad.expected:.3g} expected by the margins"
@@ -211,6 +220,7 @@ class Guard:
         self._point.put_back(ctx.model, ctx.optimizer, session.method)
         for _ in range(self._tightened - self._level):
             session.method.tighten(ctx, FACTOR)
+        self._went_back()
 
     def state_dict(self) -> State:
         """All that a resumed training needs: tensors and plain values. What was tightened is in the method's own state."""

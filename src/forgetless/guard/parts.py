@@ -28,8 +28,10 @@ class Parts:
     promise: list[Question]
 
 
-def divide(retain: Sequence[Question], heldout: Sequence[Question] | None, seed: int) -> Parts:
+def divide(retain: Sequence[Question], heldout: Sequence[Question] | None, seed: int, *, reference: bool = True) -> Parts:
     """Deal out the retain set: 40% reference, 25% probe, 35% promise; with a held-out set that is the promise, and 75% the reference.
+
+    Without ``reference`` probe and promise share all of it as 25 to 35.
 
     Every item's place depends on its content and the seed alone, and in every subject the shares are alike (as far as they are whole
     numbers), so a run that goes on, or one with its lines in another order, deals the same way. Questions of the same content stay
@@ -43,7 +45,8 @@ def divide(retain: Sequence[Question], heldout: Sequence[Question] | None, seed:
         subjects.setdefault(group[0].subject or "", []).append(key)
     for subject in [name for name, keys in subjects.items() if len(keys) == 1 and name]:
         subjects.setdefault("", []).extend(subjects.pop(subject))  # each row names its own
-    shares = [1 - PROBE - (PROMISE if heldout is None else 0.0), PROBE, PROMISE if heldout is None else 0.0]
+    shares = [0.0, PROBE, PROMISE if heldout is None else 0.0]
+    shares = [share / sum(shares) for share in shares] if not reference else [1 - sum(shares), *shares[1:]]
     place: dict[str, int] = {}
     given = [0, 0, 0]
     for subject in sorted(subjects):

@@ -11,7 +11,9 @@ from forgetless.guard.evidence import alarms
 TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back", "stop", "raise the rate"
 FACTOR = 2.0
 """By how much one act tightens the method, or divides the learning rate."""
-MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 3, 3, 6
+MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 3, 4, 6
+AIM = 2 / 3
+"""The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
 CALM = 4
@@ -49,7 +51,8 @@ class Policy:
 
     In order: tighten the method; lower the rate; go back to the last good look; stop there. A look over the budget that proves
     nothing yet is answered by what can be undone; `PATIENCE` of them one after another, or one that alarms (`evidence.alarms`), by
-    going back. After `CALM` good looks the rate goes up again by one step, so that a guard that was too careful still learns.
+    going back, and with a lower rate from there. After `CALM` good looks the rate goes up again by one step, so that a guard that was
+    too careful still learns; once a look after that is over the budget it never does again.
 
     Attributes:
         allowed: the share that may be forgotten.
@@ -57,6 +60,7 @@ class Policy:
         tightened, lowered: how many steps of each are in force; rollbacks: how many there were.
         over, calm: looks one after another that were over the budget, or good.
         stopped: whether training ends.
+        on_trial, tried: whether the rate has been raised again, and whether that went wrong.
     """
 
     allowed: float
@@ -67,24 +71,26 @@ class Policy:
     over: int = 0
     calm: int = 0
     stopped: bool = False
+    on_trial: bool = False
+    tried: bool = False
 
     def good(self, look: Look) -> bool:
         """Whether a look is within the budget, both by what was forgotten and by what the margins lead to expect."""
         return look.forgotten <= self.allowed * look.total + 1e-12 and not self._early(look)
 
     def _early(self, look: Look) -> bool:
-        return look.expected is not None and look.expected > self.allowed + 1e-12
+        return look.expected is not None and look.expected > max(AIM * self.allowed, 0.5 / look.total) + 1e-12
 
     def judge(self, look: Look) -> list[Act]:
         """Take a look in; what is to be done, in order. Call it once for each look."""
         self.looks += 1
         if self.good(look):
             self.over, self.calm = 0, self.calm + 1
-            if self.calm >= CALM and self.lowered:
-                self.calm, self.lowered = 0, self.lowered - 1
+            if self.calm >= CALM and self.lowered and not self.tried:
+                self.calm, self.lowered, self.on_trial = 0, self.lowered - 1, True
                 return [Act(RAISE, f"{CALM} looks one after another were within the budget")]
             return []
-        self.over, self.calm = self.over + 1, 0
+        self.over, self.calm, self.tried = self.over + 1, 0, self.tried or self.on_trial
         what = f"{look.forgotten} of {look.total} forgotten"
         proven = alarms(look.forgotten, look.total, self.allowed, self.looks)
         if proven:
@@ -105,9 +111,9 @@ class Policy:
         acts = [Act(ROLL_BACK, reason)]
         if self.tightened < MOST_TIGHTENED:
             acts.append(self._careful(reason))
-        if self.rollbacks > 1 and self.lowered < MOST_LOWERED:
+        if self.lowered < MOST_LOWERED:
             self.lowered += 1
-            acts.append(Act(LOWER, f"it went back {self.rollbacks} times"))
+            acts.append(Act(LOWER, "to go on from there with smaller steps"))
         return acts
 
     def _can(self) -> bool:

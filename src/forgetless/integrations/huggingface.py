@@ -11,8 +11,11 @@ from forgetless.core.predictions import Predictions
 from forgetless.core.session import CHUNK_BYTES
 from forgetless.core.task import Task
 from forgetless.errors import InputError
+from forgetless.guard.budget import Budget
+from forgetless.guard.reserves import with_reserves
 from forgetless.integrations.batches import inject_batches, retain_batches
 from forgetless.integrations.forms import EncoderDecoderPredictions, PackedPredictions, PreferencePredictions, RolloutPredictions
+from forgetless.integrations.keeping import Keeping, is_questions, keeping, read_all, rows_of
 
 T = TypeVar("T")
 _TRL = {"SFTTrainer": "sft", "DPOTrainer": "dpo", "GRPOTrainer": "grpo"}
@@ -26,6 +29,7 @@ def protect(
     name: str = "train",
     index: int = 0,
     last: bool = True,
+    budget: float | Budget | None = None,
     retain_batch_size: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     predictions: Predictions | None = None,
@@ -38,17 +42,30 @@ def protect(
         method: a method or a chain. Its ``prepare`` runs here; where it changes the model, ``trainer.model`` is what it returned.
         retain: data that the model must stay good at, the whole of it in every process: a dataset in the same form as the trainer's
             ``train_dataset``; for GRPOTrainer texts (``prompt`` and ``completion``, ``messages``, or ``text``) that count by cross-entropy.
+            With ``budget`` also a question file or a sequence of `Question`: then the guard's probe and the promise's items are taken
+            from it, and the rest is what the method sees.
         name: names the task.
         index: its place in a stream of tasks, from 0; each task has a trainer of its own, all have the same method object.
         last: no task follows, so nothing is worked out for one.
+        budget: lose at most this share of what the model knew: a guard looks, acts and gives a verdict (``docs/budget.md``), which then
+            stands at ``trainer.forgetless.keeping.verdict`` and in the trainer's log. A `Budget` where ``retain`` is a dataset, or for
+            more options.
         retain_batch_size: examples in a batch of the retain set; the trainer's batch size if None.
         chunk_bytes: bound on the extra memory of methods that filter the optimizer's step.
         predictions: how methods read batches, where the usual forms do not fit.
 
     Raises:
-        InputError: the trainer, or how it would train, cannot be protected; the method lacks its retain set.
+        InputError: the trainer, or how it would train, cannot be protected; the method lacks its retain set; the budget makes no sense
+            or has no questions.
     """
     kind = _kind(trainer)
+    watched = None if budget is None else keeping(trainer, budget, retain)
+    if watched is not None:
+        if is_questions(retain):
+            retain = rows_of(watched[1].reference or read_all(retain), trainer)
+        method = method if retain is None else with_reserves(method, watched[0].seed)
+    elif retain is not None and is_questions(retain):
+        raise InputError("questions are a retain set under a budget only", where="retain", mend="Give a dataset, or budget=0.01")
     _refuse(trainer, method, kind, last=last)
     if method.needs_retain and retain is None:
         raise InputError(
@@ -66,13 +83,14 @@ def protect(
         last=last,
         predictions=predictions or _predictions(inner, kind),
         everywhere=True,
+        accumulation=inner.args.gradient_accumulation_steps,
     )
     model = method.prepare(inner.model, task)
     if model is not inner.model:
         if inner.args.place_model_on_device:
             inner._move_model_to_device(model, inner.args.device)
         inner.model = inner.model_wrapped = inner.callback_handler.model = model
-    inner.forgetless = Protection(inner, method, task, kind, chunk_bytes)
+    inner.forgetless = Protection(inner, method, task, kind, chunk_bytes, None if watched is None else Keeping(inner, *watched))
     inner.__class__ = type(f"Protected{type(inner).__name__}", (Protected, type(inner)), {"__module__": Protected.__module__})
     inner.callback_handler.callbacks.insert(0, Guard(inner.forgetless))  # before any that would look at what we do
     return trainer

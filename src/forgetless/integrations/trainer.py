@@ -17,6 +17,7 @@ from forgetless.core.session import Session
 from forgetless.core.state import load_state, save_state
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
+from forgetless.integrations.keeping import Keeping
 from forgetless.integrations.rollouts import pending, take_up
 
 STATE_FILE = "forgetless_state.safetensors"
@@ -30,11 +31,13 @@ class Protection:
         method: the method or chain.
         task: what it keeps and learns.
         session: the session of the training that runs, or ran last; None before the first.
+        keeping: the budget, where there is one.
     """
 
-    def __init__(self, trainer: Any, method: Method, task: Task, kind: str, chunk_bytes: int) -> None:
+    def __init__(self, trainer: Any, method: Method, task: Task, kind: str, chunk_bytes: int, keeping: Keeping | None = None) -> None:
         self.trainer, self.method, self.task, self.kind, self.chunk_bytes = trainer, method, task, kind, chunk_bytes
         self.session: Session | None = None
+        self.keeping = keeping
         self.stepping = False  # inside training_step
         self.reads_outputs = kind == "transformers" and overrides(method, "loss")
         self._state: Any = None
@@ -66,6 +69,8 @@ class Protection:
     def resume_from(self, checkpoint: str | None) -> None:
         """Read the state that lies in a checkpoint, before anything is done."""
         self.session, self._state, self._open = None, None, False
+        if self.keeping is not None:
+            self.keeping.resume_from(checkpoint)
         if checkpoint is None:
             return
         file = Path(checkpoint) / STATE_FILE
@@ -95,6 +100,8 @@ class Protection:
         session.start()
         self._undo = _behind_scaler(outer, inner)
         self._take_clipping(inner)
+        if self.keeping is not None:
+            self.keeping.begin(session)
 
     def _take_clipping(self, optimizer: torch.optim.Optimizer) -> None:
         """Edit the gradients before the trainer clips them (or only measures their norm)."""
@@ -124,6 +131,18 @@ class Protection:
             raise ProtectionError("the trainer took an optimizer step past the method; something has replaced optimizer.step")
         self._seen = session.ctx.step
 
+    def look(self) -> bool:
+        """Let the guard of a budget look and act, where there is one. Returns whether training ends here."""
+        return self.keeping is not None and self.keeping.step(self._running())
+
+    def end(self) -> None:
+        """End the task well: under a budget with weights that keep it on the guard's probe, and with a verdict."""
+        if self.keeping is not None and self._open:
+            self.keeping.end(self._running())
+        self.close(finished=True)
+        if self.keeping is not None:
+            self.keeping.judge()
+
     def save(self) -> None:
         """Write the state into the checkpoint that has just been made; every process takes part, the first one writes."""
         trainer, session = self.trainer, self._running()
@@ -131,6 +150,8 @@ class Protection:
         if trainer.args.should_save:
             folder = Path(trainer._get_output_dir(trial=None)) / f"checkpoint-{trainer.state.global_step}"
             save_state(folder / STATE_FILE, state)
+            if self.keeping is not None:
+                self.keeping.save(folder)
 
     @staticmethod
     def _sums(session: Session) -> dict[str, tuple[float, float]]:
@@ -239,13 +260,15 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # untyped in transformers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.protection.check_step()
+        if self.protection.look():
+            control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.protection.save()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         protection = self.protection
-        protection.close(finished=True)
+        protection.end()
         if protection.constraint_violation is not None:
             protection.trainer.log({"forgetless/constraint_violation": protection.constraint_violation})
 

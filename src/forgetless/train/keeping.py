@@ -15,8 +15,8 @@ from forgetless.errors import InputError
 from forgetless.guard.budget import Budget, interval
 from forgetless.guard.evidence import needed
 from forgetless.guard.guard import Guard
-from forgetless.guard.reserves import with_reserves
 from forgetless.guard.parts import divide
+from forgetless.guard.reserves import with_reserves
 from forgetless.guard.verdict import Promise, nothing_known, promise
 from forgetless.progress import note
 from forgetless.train.batches import Batches
