@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from forgetless.cli.compare import compare
 from forgetless.cli.demo import demo
 from forgetless.cli.diagnose import diagnose
 from forgetless.cli.evaluate import evaluate
@@ -23,7 +24,6 @@ app = typer.Typer(
     name="forgetless",
     help="Fine-tune without forgetting, and prove it: what was learned, what was forgotten, item by item.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -49,6 +49,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("split", split, "What a model knows and what it does not, each in halves."),
     ("diagnose", diagnose, "Before training: what would be forgotten, and why."),
     ("train", train, "Fine-tune while keeping what is known; write a run folder."),
+    ("compare", compare, "Methods against each other: tuned alike, at one budget, at equal learning."),
     ("eval", evaluate, "Score one model, or compare two item by item."),
     ("stream", stream, "One task after another: the accuracy matrix."),
     ("report", report, "One HTML page about runs; it opens offline."),

@@ -1,0 +1,306 @@
+"""A comparison from its plan to ``comparison.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forgetless.comparison.cells import Cell, cells_of, settings_of
+from forgetless.comparison.plan import Plan
+from forgetless.comparison.pool import Pool, run_jobs
+from forgetless.comparison.progress import Grid
+from forgetless.comparison.prune import check_optuna, groups, judge
+from forgetless.comparison.result import curve
+from forgetless.comparison.study import Row, Study, items_of
+from forgetless.comparison.summary import summarize
+from forgetless.comparison.worker import DONE, REFUSED, Job, tidy
+from forgetless.core.checks import check_method
+from forgetless.core.method import Method
+from forgetless.data.question import Question
+from forgetless.errors import ForgetlessError, InputError
+from forgetless.files import write_json
+from forgetless.train.provenance import fingerprint, provenance
+from forgetless.train.settings import Settings, build_method
+from forgetless.train.splits import read_splits
+
+JUDGED_EVERY = 1.0
+"""Seconds between two looks at running trials that may be stopped."""
+
+DEMO = ("inject", "inject-heldout", "retain", "retain-heldout", "other-kinds")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A data set whose files were read: files and questions by split."""
+
+    files: dict[str, str]
+    splits: dict[str, list[Question]]
+
+
+def compare(
+    plan: Plan,
+    out: Path,
+    pool: Callable[[Path], Pool],
+    known: Mapping[str, type[Method]],
+    *,
+    command: str,
+    prune: bool = False,
+    show: bool = True,
+) -> dict[str, Any]:
+    """Train every cell of ``plan`` that has no result yet; leave the figures in ``out``.
+
+    Killed at any moment, the same call goes on: cells that have ended are not run again, one that was under way resumes.
+
+    Args:
+        plan: what to compare.
+        out: the folder of the comparison.
+        pool: makes what does the jobs, once all input is known to be right; given the file for what it has to say.
+        known: methods by name.
+        command: how to do it again, for the record.
+        prune: stop hopeless trials early (`forgetless.comparison.prune`).
+        show: show progress.
+
+    Returns:
+        The content of ``comparison.json``.
+
+    Raises:
+        InputError: the plan, a file of it or the folder is wrong; nothing is left behind then.
+        ForgetlessError: the model could not be scored.
+    """
+    cells = cells_of(plan, known)
+    if prune:
+        check_optuna()
+    study = Study(out)
+    study.open()
+    try:
+        with Grid(len(cells), show=show) as grid:
+            return _Comparison(plan, cells, study, pool, known, grid, prune).go(command)
+    finally:
+        study.close()
+
+
+class _Comparison:
+    def __init__(
+        self,
+        plan: Plan,
+        cells: Sequence[Cell],
+        study: Study,
+        pool: Callable[[Path], Pool],
+        known: Mapping[str, type[Method]],
+        grid: Grid,
+        prune: bool,
+    ) -> None:
+        self.plan, self.cells, self.study, self.known, self.grid = plan, cells, study, known, grid
+        self.groups = groups(cells) if prune else []
+        self._make_pool = pool
+        self._pool: Pool | None = None
+        self.ready: dict[str, Ready] = {}
+        self.items: dict[str, Any] = {}
+        self.rows: dict[str, Row] = {}
+        self.costs: dict[str, Row] = {}
+        self._judged = 0.0
+
+    def go(self, command: str) -> dict[str, Any]:
+        self._questions()
+        origin = provenance()
+        for data in self.plan.data:
+            self.ready[data] = self._read(data)
+        files = {
+            data: {name: {"path": file, "sha256": fingerprint(file)} for name, file in ready.files.items()}
+            for data, ready in self.ready.items()
+        }
+        self.study.settle_plan(self.plan, self.cells, files, origin)
+        self.stamp = (self.study.plan_file.absolute(), self.study.plan_file.read_text("utf-8"))
+        self._score()
+        write_json(self.study.path / "items.json", self.items)
+        for cell in self.cells:
+            self.study.forgive(cell)  # what failed is tried again, and what was stopped is judged again
+            self._take(cell)
+        self._write()
+        self._train()
+        head = {"format": 1, "title": self.plan.title, "command": command, "commit": origin["git"], "versions": origin["versions"]}
+        plain = self.plan.model_dump(mode="json")
+        head |= {key: plain[key] for key in ("model", "scorer", "template", "budget", "levels", "seeds", "validation")}
+        head |= {"baselines": self.plan.compared_with, "splits": self._kinds()}
+        rows = [self.rows[cell.id] for cell in self.cells if cell.id in self.rows]
+        found = summarize(head, rows, list(self.costs.values()), self.items)
+        write_json(self.study.path / "comparison.json", found)
+        return found
+
+    def _kinds(self) -> dict[str, Any]:
+        names = list(dict.fromkeys(name for ready in self.ready.values() for name in ready.files))
+        probes = [name for name in names if name not in ("inject", "inject-heldout", "retain", "retain-heldout")]
+        return {"A": "retain" if "retain" in names else None, "B": "retain-heldout" if "retain-heldout" in names else None, "C": probes}
+
+    def _files(self, data: str) -> dict[str, str]:
+        if self.plan.data[data].builtin is None:
+            return self.plan.data[data].files()
+        return {name: str(self.study.path / "questions" / data / f"{name}.jsonl") for name in DEMO}
+
+    def _questions(self) -> None:
+        """Make the questions of data sets that are built in."""
+        jobs = []
+        for data, one in self.plan.data.items():
+            folder = self.study.path / "questions" / data
+            if one.builtin is not None and not (folder / "questions.json").is_file():
+                jobs.append(Job(data, "questions", folder, self._log(f"questions-{data}"), None, None, threads=self.plan.threads))
+        self._all(jobs, "making questions")
+
+    def _read(self, data: str) -> Ready:
+        """Read the files of a data set and check each method against them."""
+        files, found = self._files(data), None
+        for cell in {cell.label: cell for cell in self.cells if cell.data == data}.values():
+            try:
+                method = build_method(cell.method, cell.options, self.known)
+                check_method(method, processes=1, sharded=False)
+                found = read_splits(settings_of(cell, self.plan, files, 1), method)
+            except InputError as error:
+                where = f"data {data}, {cell.label}" + (f", {error.where}" if error.where else "")
+                raise InputError(error.what, where=where, mend=error.mend) from error
+        assert found is not None
+        return Ready(files, found)
+
+    def _score(self) -> None:
+        """Score every data set before training, once for all of its cells."""
+        jobs = []
+        for data in self.plan.data:
+            if not self.study.before(data).is_file():
+                cell = next(cell for cell in self.cells if cell.data == data)
+                job = Job(data, "score", self.study.before(data), self._log(f"score-{data}"), self.stamp, self._settings(cell))
+                jobs.append(job)
+        self._all(jobs, "scoring before training")
+        for data, ready in self.ready.items():
+            before = json.loads(self.study.before(data).read_text("utf-8"))
+            self.items[data] = items_of(ready.splits, before, self.plan.validation)
+            try:
+                self._check(data, self.items[data])
+            except InputError:
+                self.study.forget_scores()
+                raise
+
+    def _check(self, data: str, items: Mapping[str, Any]) -> None:
+        """Refuse data on which nothing can be learned, or a kind of item that the choice or the report would lack."""
+        where = f"data {data}"
+        if "0" not in items["inject"]["before"]:
+            raise InputError("the model knows every inject question already", where=where, mend="Name questions that it does not know")
+        for kind in ("A", "B", "C"):
+            parts = [part for part in items.values() if part["kind"] == kind]
+            known = [mark for part in parts for b, mark in zip(part["before"], part["validation"], strict=True) if b == "1"]
+            if not parts:
+                continue
+            if not known:
+                raise InputError(f"the model knows nothing of {kind} before training", where=where, mend="Name questions that it knows")
+            if self.plan.validation and not {"0", "1"} <= set(known):
+                what = f"the {len(known)} known items of {kind} cannot be shared between choosing and reporting"
+                raise InputError(what, where=where, mend="Give more questions, or validation: 0")
+
+    def _settings(self, cell: Cell) -> Settings:
+        ready = self.ready[cell.data]
+        return settings_of(cell, self.plan, ready.files, len(ready.splits["inject"]))
+
+    def _log(self, name: str) -> Path:
+        return self.study.path / "logs" / f"{name}.log"
+
+    def _all(self, jobs: Sequence[Job], title: str) -> None:
+        """Do jobs of which each must succeed."""
+        if not jobs:
+            return
+        self.grid.note(title)
+        for job, outcome in run_jobs(self._workers(), jobs, lambda _: []):
+            if outcome.status == REFUSED:
+                raise InputError(outcome.reason, where=f"data {job.name}")
+            if outcome.status != DONE:
+                raise ForgetlessError(f"{title}, data {job.name}: {outcome.reason}. {job.log} has more")
+
+    def _workers(self) -> Pool:
+        if self._pool is None:
+            self._pool = self._make_pool(self._log("pool"))
+        return self._pool
+
+    def _job(self, cell: Cell) -> Job:
+        settings, items = self._settings(cell), len(self.ready[cell.data].splits["inject"])
+        return Job(
+            cell.id,
+            "train",
+            self.study.cell(cell),
+            self._log(cell.id),
+            self.stamp,
+            settings,
+            before=self.study.before(cell.data),
+            threads=self.plan.threads,
+            steps=settings.planned(-(-items // self.plan.batch_size)),
+            keep_model=self.plan.keep_models,
+        )
+
+    def _take(self, cell: Cell) -> None:
+        """Read what there is of a cell."""
+        row, cost = self.study.row(cell, self.items[cell.data])
+        if row is not None:
+            self.rows[cell.id] = row
+            self.grid.settled(cell, row)
+        if cost is not None:
+            self.costs[cell.id] = cost
+            tidy(self.study.cell(cell), keep_model=self.plan.keep_models)
+
+    def _write(self) -> None:
+        order = [cell.id for cell in self.cells]
+        self.study.write([self.rows[one] for one in order if one in self.rows], [self.costs[one] for one in order if one in self.costs])
+
+    def _train(self) -> None:
+        """Train what has no result yet; with pruning first one seed of every trial, then the other seeds of those that are left."""
+        first = [cell for group in self.groups for cell in group]
+        self._run(first)
+        out = {(cell.data, cell.label, cell.trial): cell for cell in first if self.rows[cell.id]["status"] == "pruned"}
+        rest = [cell for cell in self.cells if cell not in first]
+        for cell in rest:
+            if (stopped := out.get((cell.data, cell.label, cell.trial))) is not None:
+                self._stop(cell, f"its trial was stopped at seed {stopped.seed}", 0)
+        self._run(rest)
+
+    def _run(self, cells: Sequence[Cell]) -> None:
+        todo = {cell.id: cell for cell in cells if cell.id not in self.rows}
+        self._judge()
+        jobs = [self._job(cell) for cell in todo.values() if cell.id not in self.rows]
+        for job, outcome in run_jobs(self._workers(), jobs, self._watch) if jobs else ():
+            cell = todo[job.name]
+            if cell.id not in self.rows:  # else it was stopped
+                if outcome.status != DONE:
+                    self.study.fail(cell, {"status": "failed", "reason": outcome.reason})
+                self._take(cell)
+                self._judge()
+            self._write()
+
+    def _watch(self, running: Sequence[Job]) -> Sequence[str]:
+        self.grid.running(running)
+        if self.groups and time.monotonic() > self._judged + JUDGED_EVERY:
+            self._judge()
+            self._judged = time.monotonic()
+        return [job.name for job in running if job.name in self.rows]
+
+    def _judge(self) -> None:
+        """With pruning: note which trials are stopped, as far as that can be said already."""
+        for group in self.groups:
+            courses = {cell.id: self._course(cell) for cell in group}
+            for name, epoch in judge(group, courses, self.rows).items():
+                cell = next(cell for cell in group if cell.id == name)
+                if self.rows.get(name, {}).get("status") != "pruned":
+                    self._stop(cell, f"behind the better half of its method's trials after epoch {epoch}", epoch)
+
+    def _course(self, cell: Cell) -> Any:
+        row = self.rows.get(cell.id) or cell.told() | self.study.course(cell, self.items[cell.data])
+        return curve(row, None, self.items[cell.data], self._part) if row["trajectory"] else None
+
+    @property
+    def _part(self) -> str:
+        """The items by which trials are judged."""
+        return "validation" if self.plan.validation else "test"
+
+    def _stop(self, cell: Cell, reason: str, epoch: int) -> None:
+        self.study.fail(cell, {"status": "pruned", "reason": reason, "epoch": epoch})
+        self.rows.pop(cell.id, None)
+        self.costs.pop(cell.id, None)
+        self._take(cell)
