@@ -65,6 +65,8 @@ def test_describes_itself(name):
     assert method.__doc__ and "theta" in method.__doc__, "the docstring gives the update rule"
     options = [p for p in inspect.signature(method).parameters.values()]
     assert all(option.kind is option.KEYWORD_ONLY and option.default is not option.empty for option in options)
+    if not method.__module__.startswith("forgetless."):
+        return  # of another package, which has pages of its own
     root = Path(__file__).parents[2]
     for place in ("README.md", "mkdocs.yml"):
         assert f"methods/{name}.md" in (root / place).read_text("utf-8")
