@@ -10,6 +10,7 @@ from torch.optim import LBFGS, Optimizer
 
 from forgetless.core.method import Chain, Method
 from forgetless.core.sharding import local, reshard
+from forgetless.core.strength import automatic, nothing_to_measure
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
@@ -52,13 +53,16 @@ def trainable(model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]
 
 
 def check_task(method: Method, task: Task) -> None:
-    """Raise `InputError` where the task lacks the retain set that the method needs."""
+    """Raise `InputError` where the task lacks the retain set that the method needs, or old examples for a search."""
     if method.needs_retain and task.retain is None:
         raise InputError(
             f"{type(method).__name__} needs a retain set",
             where=f"task {task.name!r}",
             mend="Give Task(..., retain=batches of old data)",
         )
+    parts = automatic(method) if task.retain is None and task.probe is None and task.earlier_heads != () else []
+    if parts and (task.index or task.last):  # else it may be the first task of a stream, with nothing to protect
+        raise nothing_to_measure(parts[0].label, task.name)
 
 
 def check_method(method: Method, *, processes: int, sharded: bool) -> None:
@@ -68,6 +72,10 @@ def check_method(method: Method, *, processes: int, sharded: bool) -> None:
         if processes > 1 and part.needs_one_process:
             raise InputError(
                 f"{name} cannot work in several processes: {part.needs_one_process}", where="method", mend="Train in one process"
+            )
+        if processes > 1 and part in automatic(method):
+            raise InputError(
+                "a search works in one process only", where="method", mend="Search in one process, and give the number that it found"
             )
         if sharded and part.needs_whole_weights:
             raise InputError(

@@ -13,10 +13,11 @@ from torch.optim import Optimizer
 from forgetless.core.checks import Places, ScaleWatch, check_method, check_task, trainable
 from forgetless.core.context import Context, LossFunction
 from forgetless.core.figures import Figures
-from forgetless.core.filtering import Filter, Scratch
+from forgetless.core.filtering import Filter
 from forgetless.core.gradients import edit_gradients
 from forgetless.core.inside import InsideBackward, check_inside
 from forgetless.core.method import Method, State, overrides
+from forgetless.core.search import search
 from forgetless.core.sharding import Group, unwrapped, world_of
 from forgetless.core.stepping import global_hooks, without_hooks
 from forgetless.core.task import Task
@@ -57,7 +58,7 @@ class Session:
             raise InputError("it already has a session", where="optimizer", mend="Close the other session first")
         self.method, self.chunk_bytes = method, chunk_bytes
         self.ctx = Context(inner, optimizer, task, loss_fn, parameters, world=world)
-        self._called = model
+        self._called, self._in_backward = model, in_backward
         self._places = Places(inner, parameters)
         self._figures = Figures(world)
         self._names = {parameter: name for name, parameter in parameters.items()}
@@ -70,7 +71,7 @@ class Session:
         self._prepared = -1  # the step for which begin_step ran
         self._edited = False  # whether the gradients of this step have been edited
         self._filter = Filter(method, self.ctx, self._figures)
-        self._in_backward, self._inside = in_backward, InsideBackward({}, self._step_inside)
+        self._inside = InsideBackward({}, self._step_inside)
         self._active = self._resumed = self._busy = False
 
     def __enter__(self) -> Session:
@@ -79,9 +80,12 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self.close(finished=kind is None)
 
-    def start(self) -> Session:
-        """Take over ``optimizer.step`` and begin the task (unless a saved state was loaded: then go on)."""
+    def start(self, *, begun: bool = False) -> Session:
+        """Begin the task, unless it has begun or a saved state was loaded, and take over ``optimizer.step``."""
         optimizer = self.ctx.optimizer
+        if not self._resumed and not begun:
+            self._guarded(lambda: self.method.begin_task(self.ctx))
+            search(self)
         self._watch = ScaleWatch(self.ctx.held.real)
         self._hook = self._called.register_forward_pre_hook(self._before_forward, prepend=True)  # before FSDP gathers weights
         self._raw = without_hooks(optimizer)
@@ -97,8 +101,6 @@ class Session:
         self._active = True
         if self._in_backward:
             self._inside = InsideBackward(self.ctx.parameters, self._step_inside)
-        if not self._resumed:
-            self._guarded(lambda: self.method.begin_task(self.ctx))
         return self
 
     def close(self, *, finished: bool = True) -> None:
@@ -110,7 +112,7 @@ class Session:
             self._figures.tell(self.ctx.metrics)
             self._figures.settle()
         self._active = False
-        self._filter.scratch = Scratch()
+        self._filter.close()
         self._hook.remove()
         self._inside.close()
         self._watch.close()
@@ -281,17 +283,15 @@ def attach(
 
     Args:
         method: a method or a chain.
-        model: the model that ``method.prepare`` returned; in several processes then wrapped in DistributedDataParallel, or sharded by
-            ``fully_shard``.
+        model: what ``method.prepare`` returned; in several processes wrapped in DistributedDataParallel, or sharded by ``fully_shard``.
         optimizer: any ``torch.optim`` optimizer over all trainable parameters.
         task: what to learn and what to keep.
         loss_fn: ``loss_fn(model, batch)`` gives the mean loss of a batch as a scalar tensor.
         chunk_bytes: bound on the extra memory of methods that filter the optimizer's step.
         group: where several processes run and the model tells nothing of them: the process group that averages its gradients, or
             ``"alone"`` where every process trains a model of its own.
-        in_backward: step each parameter inside ``backward`` as soon as its gradient is there, and free the gradient: 4 bytes a weight
-            less in fp32. ``optimizer.step()`` then only ends the step. For cpl, and methods that act by their loss
-            alone (replay, kl, lwf, der ...), without accumulation, clipping or a GradScaler.
+        in_backward: step each parameter inside ``backward`` and free its gradient: 4 bytes a weight less in fp32. For cpl, and methods
+            that act by their loss alone (replay, kl, lwf, der ...), without accumulation, clipping or a GradScaler.
 
     Raises:
         InputError: the optimizer is an LBFGS or misses a trainable parameter; the method lacks its retain set, or cannot work

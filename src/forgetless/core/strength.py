@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from forgetless.core import options
 from forgetless.core.context import Context
 from forgetless.core.method import Chain, Method
+from forgetless.errors import InputError
 
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
@@ -25,14 +26,18 @@ class Adjustable(Method, ABC):
     label: ClassVar[str]
     option: ClassVar[str] = "strength"
     """The attribute, and the option, that holds what the user gave."""
-    grid: ClassVar[tuple[float, ...]] = ()
-    """The numbers to try where they have a scale of their own; empty: `core.search` finds the scale."""
+    costs: ClassVar[bool] = False
+    """Whether a greater number takes more time, so that of equally good ones the smallest is chosen."""
     found: float | None = None
     searched: dict[str, Any] | None = None
 
     @abstractmethod
     def protects(self, ctx: Context) -> bool:
         """Whether there is anything to protect in this task, so that the number matters."""
+
+    def numbers(self, ctx: Context) -> tuple[float, ...]:
+        """The numbers to try where they have a scale of their own; empty: `core.search` finds the scale."""
+        return ()
 
     @property
     def automatic(self) -> bool:
@@ -69,8 +74,15 @@ def number_or_auto(label: str, value: float | Auto) -> float | Auto:
     Raises:
         InputError: it is something else.
     """
-    if value == AUTO:
-        return AUTO
     if isinstance(value, str):
-        raise options.refused(label, value, "a number from 0 up, or auto")
+        return options.choice(label, value, (AUTO,))
     return options.number(label, value)
+
+
+def nothing_to_measure(label: str, task: str) -> InputError:
+    """The error for a search without old examples."""
+    return InputError(
+        f"auto is found by what stays known, and task {task!r} brings no old examples to look at",
+        where=label,
+        mend="Give old data, which need not be trained on: a retain set, or Task(..., probe=batches); or give a number",
+    )

@@ -81,6 +81,9 @@ class KL(Adjustable):
         else:
             self.teacher, self.sums, self.begun = snapshot(ctx.model), frozen_sums(ctx.model), True
 
+    def numbers(self, ctx: Context) -> tuple[float, ...]:
+        return (0.05, 0.15, 0.5)  # from 1 on, an answer to which the base gives no chance stays less likely than the base's own
+
     def protects(self, ctx: Context) -> bool:
         return bool(kept_groups(ctx.task))
 

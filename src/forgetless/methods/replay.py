@@ -63,7 +63,7 @@ class Replay(Adjustable):
     state_names: ClassVar[tuple[str, ...]] = ("memory", "retained", "walk", "tasks", "earlier", "seen", "drawn", "found", "raised")
     label: ClassVar[str] = "replay.ratio"
     option: ClassVar[str] = "ratio"
-    grid: ClassVar[tuple[float, ...]] = (0.25, 0.5, 1.0, 2.0)
+    costs: ClassVar[bool] = True
     summary: ClassVar[str] = "mixes stored old examples into every batch; the simplest strong method where old data may be kept"
     keeps_examples: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 1902.10486, Algorithm 1; arXiv 1904.07734"
@@ -104,6 +104,9 @@ class Replay(Adjustable):
                 _take(chosen, ctx, examples)
                 self.retained = chosen.store
         self.walk.restart()
+
+    def numbers(self, ctx: Context) -> tuple[float, ...]:
+        return (0.25, 0.5, 1.0, 2.0)
 
     def protects(self, ctx: Context) -> bool:
         return bool(len(self.memory) + len(self.retained))

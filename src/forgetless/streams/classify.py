@@ -15,9 +15,10 @@ from forgetless.core.context import Context
 from forgetless.core.method import Method
 from forgetless.core.predictions import INACTIVE
 from forgetless.core.session import attach
+from forgetless.core.strength import automatic
 from forgetless.core.task import Task
 from forgetless.progress import Advance, silent
-from forgetless.streams.record import SeedRecord, for_first_task, model_bytes, share, tensor_bytes
+from forgetless.streams.record import PROBE, PROBE_SEED, SeedRecord, for_first_task, model_bytes, share, tensor_bytes
 from forgetless.streams.stream import Batch, ClassStream, Setting
 
 
@@ -63,6 +64,8 @@ def run_classes(
         if method.needs_retain:
             acting = method if index else for_first_task(method)
             task = replace(plain, retain=Kept(stream, setting, index, memory, batch_size, seed)) if index else plain
+        if index and automatic(method):
+            task = replace(task, probe=Kept(stream, setting, index, PROBE * index, batch_size, seed + PROBE_SEED))
         torch.manual_seed(seed * 1_000_003 + index)
         model = acting.prepare(model, task)
         ctx = _train(acting, model, task, optimizer, lr, advance)

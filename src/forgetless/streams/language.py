@@ -13,13 +13,14 @@ from forgetless.core.activation import activated
 from forgetless.core.context import Context
 from forgetless.core.method import Method
 from forgetless.core.session import attach
+from forgetless.core.strength import automatic
 from forgetless.core.task import Task
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import ProtectionError
 from forgetless.evaluation.score import score
 from forgetless.progress import Advance, silent
-from forgetless.streams.record import SeedRecord, for_first_task, model_bytes, share, tensor_bytes
+from forgetless.streams.record import PROBE, PROBE_SEED, SeedRecord, for_first_task, model_bytes, share, tensor_bytes
 from forgetless.streams.stream import LanguageStream
 from forgetless.train.batches import Batches, answer_loss
 from forgetless.train.optimizer import make_optimizer
@@ -66,6 +67,9 @@ def run_language(
             old = _stored(stream, index, memory, seed)
             retain = Batches(old, language, settings.template, settings.retain_batch_size) if index else None
             task = replace(plain, retain=retain)
+        if index and automatic(method):
+            looked_at = _stored(stream, index, PROBE * index, seed + PROBE_SEED)
+            task = replace(task, probe=Batches(looked_at, language, settings.template, settings.eval_batch_size))
         torch.manual_seed(seed * 1_000_003 + index)
         language.model = acting.prepare(language.model, task)
         ctx, asked = _teach(acting, language, task, stream.tasks[index].train, settings, advance)

@@ -11,6 +11,10 @@ from forgetless.core.method import Chain, Method
 from forgetless.errors import InputError
 
 Verdicts = list[bool]
+PROBE = 256
+"""Examples of each earlier task, drawn from what it was trained on, that a search for a strength may look at."""
+PROBE_SEED = 7919
+"""Added to the seed of the run, so that they are others than those stored for the method, where there are enough."""
 
 
 @dataclass(slots=True)
