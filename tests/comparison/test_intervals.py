@@ -1,0 +1,70 @@
+"""Intervals over seeds and tests by seed and by item, against slow twins and scipy."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy
+import pytest
+from scipy.stats import binomtest, ttest_rel
+
+from forgetless.comparison.intervals import item_difference, over_seeds, seed_difference, sign_flip
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_interval_over_seeds_is_that_of_all_resamples_there_are(count):
+    draw = random.Random(count)
+    values = [draw.random() for _ in range(count)]
+    means = [sum(one) / count for one in itertools.product(values, repeat=count)]
+    found = over_seeds(values)
+    assert found["mean"] == pytest.approx(sum(values) / count) and found["n"] == count
+    assert min(means) - 1e-12 <= found["low"] <= numpy.quantile(means, 0.05) + 1e-12
+    assert numpy.quantile(means, 0.95) - 1e-12 <= found["high"] <= max(means) + 1e-12
+
+
+def test_one_seed_has_no_interval_and_none_has_no_mean():
+    assert over_seeds([0.25, None]) == {"mean": 0.25, "low": None, "high": None, "n": 1}
+    assert over_seeds([None, None]) is None and over_seeds([]) is None
+
+
+def test_the_difference_by_seed_is_a_paired_t_test():
+    one, other = [0.3, 0.25, 0.35, 0.2], [0.1, 0.2, 0.15, 0.18]
+    found = seed_difference(one, other)
+    assert found["difference"] == pytest.approx(numpy.mean(numpy.subtract(one, other)))
+    assert found["p"] == pytest.approx(ttest_rel(one, other).pvalue) and found["n"] == 4
+    assert found["low"] < found["difference"] < found["high"]
+
+
+@pytest.mark.parametrize(
+    "one, other, p", [([0.2], [0.1], None), ([0.2, 0.3], [0.1, 0.2], None), ([0.2, 0.3], [0.2, 0.3], 1.0), ([], [], None)]
+)
+def test_seeds_that_cannot_show_noise_give_no_small_p(one, other, p):
+    assert seed_difference(one, other)["p"] == p
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_sign_flip_test_counts_all_signs(seed):
+    draw = random.Random(seed)
+    differences = [draw.randrange(-3, 4) for _ in range(draw.randrange(1, 11))]
+    sums = [
+        sum(sign * value for sign, value in zip(signs, differences, strict=True))
+        for signs in itertools.product((-1, 1), repeat=len(differences))
+    ]
+    assert sign_flip(differences) == pytest.approx(sum(abs(one) >= abs(sum(differences)) for one in sums) / len(sums))
+
+
+def test_with_one_seed_the_test_by_item_is_mcnemars():
+    draw = random.Random(3)
+    one, other = [draw.random() < 0.4 for _ in range(50)], [draw.random() < 0.2 for _ in range(50)]
+    found = item_difference([one], [other])
+    worse, better = sum(a and not b for a, b in zip(one, other, strict=True)), sum(b and not a for a, b in zip(one, other, strict=True))
+    assert (found["worse"], found["better"], found["n"]) == (worse, better, 50)
+    assert found["p"] == pytest.approx(binomtest(worse, worse + better).pvalue)
+    assert found["difference"] == pytest.approx((worse - better) / 50)
+
+
+def test_repeating_a_seed_adds_no_evidence():
+    draw = random.Random(4)
+    one, other = [draw.random() < 0.4 for _ in range(40)], [draw.random() < 0.2 for _ in range(40)]
+    assert item_difference([one] * 5, [other] * 5)["p"] == pytest.approx(item_difference([one], [other])["p"])
