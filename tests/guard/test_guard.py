@@ -1,0 +1,157 @@
+"""The guard at work in a session on a tiny model: points to go back to, reserves that wait, the line to the start."""
+
+import copy
+
+import pytest
+import torch
+
+from forgetless.core.context import Context
+from forgetless.core.method import Chain
+from forgetless.core.session import attach
+from forgetless.core.task import Task
+from forgetless.guard.blend import put, trained
+from forgetless.guard.point import Point, scale_rates
+from forgetless.guard.reserves import REFRESH, WaitingCPL, WaitingReplay, with_reserves
+from forgetless.methods.cpl import CPL
+from forgetless.methods.plain import Plain
+from forgetless.methods.replay import Replay
+from forgetless.ops.interpolation import largest
+from nets import batches, loss_fn, net, same
+
+
+def session(method, model=None, retain=True):
+    model = net() if model is None else model
+    task = Task("t", batches(6, 2), batches(3, 30) if retain else None, steps=12)
+    model = method.prepare(model, task)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    return attach(method, model, optimizer, task, loss_fn)
+
+
+def step(running, count, start=0):
+    ctx = running.ctx
+    for number in range(start, start + count):
+        batch = ctx.task.train[number % 6]
+        out = ctx.model(batch[0])
+        running.total(torch.nn.functional.cross_entropy(out, batch[1]), batch, out).backward()
+        ctx.optimizer.step()
+        ctx.optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("method", [Plain, lambda: Replay(seed=2), lambda: CPL(refresh=2), lambda: with_reserves(Plain(), 0)])
+def test_after_going_back_training_is_what_it_was_from_there(method):
+    """With the same batches again: weights, moments and the method's state have all gone back."""
+    running, point = session(method()), Point()
+    with running:
+        step(running, 4)
+        ctx = running.ctx
+        point.take(4, ctx.model, ctx.optimizer, running.method)
+        step(running, 3, 4)
+        first = copy.deepcopy(ctx.model)
+        point.put_back(ctx.model, ctx.optimizer, running.method)
+        ctx.step = 4  # as in a run of its own: here steps would go on
+        step(running, 3, 4)
+        assert same(first, ctx.model)
+
+
+def test_a_point_round_trips_and_leaves_the_rate_alone():
+    running, point, again = session(Plain()), Point(), Point()
+    with running:
+        step(running, 2)
+        ctx = running.ctx
+        point.take(2, ctx.model, ctx.optimizer, running.method)
+        kept = copy.deepcopy(ctx.model)
+        again.load_state_dict(copy.deepcopy(point.state_dict()))
+        step(running, 2)
+        scale_rates(ctx.optimizer, 0.5)
+        again.put_back(ctx.model, ctx.optimizer, running.method)
+        assert same(kept, ctx.model)
+        assert again.step == 2
+        assert ctx.optimizer.param_groups[0]["lr"] == 0.005
+
+
+def test_the_scheduler_goes_on_from_the_scaled_rate():
+    optimizer = torch.optim.SGD(net().parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 10)
+    scale_rates(optimizer, 0.25, scheduler)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25 * 0.9)
+
+
+def test_reserves_change_nothing_while_they_wait():
+    plain, reserved = session(Plain()), session(with_reserves(Plain(), 0))
+    for running in (plain, reserved):
+        with running:
+            step(running, 8)
+    assert same(plain.ctx.model, reserved.ctx.model)
+
+
+def test_tightened_reserves_are_cpl_first_and_then_replay_too():
+    woken, cpl = session(with_reserves(Plain(), 0)), session(CPL(refresh=REFRESH, retain_batches=1))
+    with woken, cpl:
+        assert "cpl" in woken.method.tighten(woken.ctx, 2.0)
+        step(woken, 3)
+        step(cpl, 3)
+        assert same(woken.ctx.model, cpl.ctx.model)
+        assert "replay.strength from 0 to 1" in woken.method.tighten(woken.ctx, 2.0)
+
+
+def test_a_method_that_has_them_gets_no_second_ones():
+    assert [type(part) for part in with_reserves(Replay() >> CPL(), 0).methods] == [Replay, CPL]
+    assert [type(part) for part in with_reserves(CPL(), 0).methods] == [CPL, WaitingReplay]
+    assert [type(part) for part in with_reserves(Replay(), 0).methods] == [Replay, WaitingCPL]
+
+
+def test_what_was_tightened_is_in_the_state():
+    running = session(with_reserves(Plain(), 0))
+    with running:
+        for _ in range(3):
+            running.method.tighten(running.ctx, 2.0)
+        state = copy.deepcopy(running.method.state_dict())
+    again = with_reserves(Plain(), 0)
+    again.load_state_dict(state)
+    _, _, replay, cpl = (None, *again.methods)
+    assert (replay.raised, cpl.awake, cpl.hurried) == (2.0, True, 2)
+
+
+def test_cpl_is_refreshed_oftener_but_never_at_every_step():
+    running = session(CPL())
+    with running:
+        told = [running.method.tighten(running.ctx, 2.0) for _ in range(3)]
+    assert told == ["cpl refreshes every 4 steps", "cpl refreshes every 2 steps", ""]
+
+
+def test_replay_raises_its_weight_and_not_its_cost():
+    running = session(Replay(strength=1.5))
+    with running:
+        assert running.method.tighten(running.ctx, 2.0) == "replay.strength from 1.5 to 3"
+        assert running.method.ratio == 1.0
+    assert Chain(Plain()).tighten(running.ctx, 2.0) == ""
+    assert isinstance(running.ctx, Context)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_the_line_to_the_start_is_the_blend_written_out(alpha):
+    model = net()
+    start = trained(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    end = trained(model)
+    put(model, start, end, alpha)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), (1 - alpha) * start[name] + alpha * end[name])
+        assert alpha not in (0.0, 1.0) or torch.equal(parameter, (start, end)[int(alpha)][name])
+
+
+@pytest.mark.parametrize("edge", [0.0, 0.01, 0.3, 0.5, 0.97])
+def test_bisection_finds_the_largest_share_to_a_thirty_second(edge):
+    asked = []
+
+    def good(alpha):
+        asked.append(alpha)
+        return alpha <= edge
+
+    found = largest(good)
+    assert found <= edge < found + 1 / 32
+    assert len(asked) == 5
