@@ -31,7 +31,7 @@ from forgetless.train.settings import Settings, build_method
 from forgetless.train.splits import read_splits
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs/results"
-BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 12, 0.9, 150, 9
+BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 14, 0.9, 150, 9
 METHOD_ARGS: dict[str, dict[str, Any]] = {"cpl": {"refresh": 4, "retain_batches": 1}}
 GUARDED = ("replay", "cpl", "none", "kl", "lora")
 TITLES = {"none": "plain", "replay": "replay", "cpl": "cpl", "kl": "kl", "lora": "lora"}
@@ -75,7 +75,7 @@ def run(work: Path, seed: int, method: str, budget: float | None, options: argpa
         del files["retain"]  # which plain fine-tuning does not look at
     settings = Settings(
         model=EMBEDDED, files=files, method=(method,), method_args={method: METHOD_ARGS[method]} if method in METHOD_ARGS else {},
-        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=32, eval_batch_size=64, seed=seed,
+        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=16, eval_batch_size=64, seed=seed,
         budget=budget, budget_every=None if budget is None else EVERY,
     )  # fmt: skip
     built = build_method(settings.method, settings.method_args, METHODS)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from forgetless.core.context import Context, Tree
+from forgetless.core.descent import Descends
 from forgetless.core.task import Task
 from forgetless.errors import InputError
+from forgetless.ops.descent import Descent
 
 State = dict[str, Any]
 """Nested dictionaries with string keys; leaves are tensors or plain JSON values."""
@@ -81,6 +83,11 @@ class Method:
     def edits_gradients(self) -> bool:
         """Whether `gradients` does anything: then all gradients must be there before the optimizer steps."""
         return overrides(self, "gradients")
+
+    @property
+    def filters(self) -> bool:
+        """Whether `update` does anything now; else the optimizer steps as it would without it."""
+        return overrides(self, "update")
 
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
         """The weights to keep, given those before and after the optimizer's real step.
@@ -213,8 +220,17 @@ class Chain(Method):
     def edits_gradients(self) -> bool:
         return any(method.edits_gradients for method in self.methods)
 
+    @property
+    def filters(self) -> bool:
+        return any(method.filters for method in self.methods)
+
+    def descend(self, ctx: Context, parameters: Tree, step: Descent) -> bool:
+        """A whole step of the optimizer, by the one method that filters it, where there is but one and it can (`Descends`)."""
+        acting = [method for method in self.methods if method.filters]
+        return len(acting) == 1 and isinstance(acting[0], Descends) and acting[0].descend(ctx, parameters, step)
+
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
-        acting = [method for method in self.methods if overrides(method, "update")]
+        acting = [method for method in self.methods if method.filters]
         for index, method in enumerate(acting):
             last = index == len(acting) - 1  # `before` may be used up by the last one only
             after = method.update(ctx, before if last else {k: v.clone() for k, v in before.items()}, after)

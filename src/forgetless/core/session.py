@@ -62,7 +62,6 @@ class Session:
         self._places = Places(inner, parameters)
         self._figures = Figures(world)
         self._names = {parameter: name for name, parameter in parameters.items()}
-        self._filters = overrides(method, "update")
         self._needs_total = overrides(method, "loss")
         counted = isinstance(task.train, Sized) and (world.size == 1 or not task.everywhere)
         self._epoch_length = len(task.train) if counted else None  # type: ignore[arg-type]  # it is sized
@@ -243,7 +242,7 @@ class Session:
             ctx.held.bind()  # clipping may have come between
             if self._in_backward:
                 self._inside.end_step()
-            elif self._filters:
+            elif self.method.filters:
                 self._filter.step(self._names, self._raw, self.chunk_bytes)
             else:
                 self._raw()

@@ -29,8 +29,9 @@ class WaitingCPL(CPL):
         if self.awake:
             super().begin_step(ctx)
 
-    def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
-        return super().update(ctx, before, after) if self.awake else after
+    @property
+    def filters(self) -> bool:
+        return self.awake
 
     def violation(self, ctx: Context, before: Tree, written: Tree) -> float | None:
         return super().violation(ctx, before, written) if self.awake else None
