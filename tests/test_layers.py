@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "analysis": {"core", "ops", "data", "evaluation"},
     "guard": {"ops", "core", "data", "evaluation", "methods"},
     "integrations": {"core", "ops", "evaluation", "data", "guard"},
-    "train": {"core", "data", "evaluation", "analysis", "guard"},
+    "train": {"core", "data", "evaluation", "analysis", "guard", "report"},
     "report": {"evaluation", "analysis"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},
     "advice": {"core", "methods"},

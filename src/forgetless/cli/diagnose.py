@@ -44,7 +44,8 @@ def diagnose(
     from forgetless.data.templates import check_template
     from forgetless.evaluation.split import check_new
     from forgetless.files import check_writable, new_folder
-    from forgetless.report.diagnosis_page import check_plots, write_diagnosis
+    from forgetless.report.diagnosis_page import write_diagnosis
+    from forgetless.report.export import check_plots
     from forgetless.train.provenance import fingerprint, provenance
 
     check_template(template)

@@ -18,7 +18,7 @@ from forgetless.report.diagnosis_charts import (
     layer_chart,
     validation_charts,
 )
-from forgetless.report.export import check_plots, write_figures
+from forgetless.report.export import write_figures
 from forgetless.report.frame import render_page
 from forgetless.report.numbers import MINUS, NONE, percent, plain
 from forgetless.report.tables import Table

@@ -55,6 +55,16 @@ def write_stream_report(folders: Sequence[Path], out: Path, *, title: str | None
     Raises:
         InputError: a folder is no such run, or they went through different streams.
     """
+    write_text(out, render(read_stream_runs(folders), title=title))
+    return out
+
+
+def read_stream_runs(folders: Sequence[Path]) -> list[StreamRun]:
+    """The runs in ``folders``.
+
+    Raises:
+        InputError: a folder is no such run, or they went through different streams.
+    """
     runs = [read_stream_run(folder) for folder in folders]
     kinds = {(run.matrix["stream"], run.matrix["setting"]) for run in runs}
     if len(kinds) != 1:
@@ -63,8 +73,7 @@ def write_stream_report(folders: Sequence[Path], out: Path, *, title: str | None
             where="runs",
             mend="Make one page for each",
         )
-    write_text(out, render(runs, title=title))
-    return out
+    return runs
 
 
 def render(runs: Sequence[StreamRun], *, title: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -12,7 +13,7 @@ from forgetless.report.charts import Chart, Line
 from forgetless.report.palette import DASHES, LIGHT, marker, shape_of
 
 INK, SOFT, GRID = "#12161d", "#535c6a", "#e7eaf0"
-_TITLE, _ROW = 34.0, 20.0
+_ROW = 20.0
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -25,12 +26,17 @@ def write_svg(chart: Chart, names: Sequence[str], path: Path) -> Path:
 def svg(chart: Chart, names: Sequence[str]) -> str:
     """``chart`` as the text of an SVG file, with its title above and a legend beneath."""
     told = [run for run in dict.fromkeys(line.run for line in chart.lines) if run < len(names)]
-    height = _TITLE + chart.height + _ROW * (len(told) if len(told) > 1 else 0) + 8
+    size = chart.text + 2
+    head = textwrap.wrap(chart.title, max(20, int((chart.width - 24) / (0.58 * size)))) or [""]
+    top = 14 + 1.35 * size * len(head) + (1.5 * chart.text if chart.y_label else 0)
+    height = top + chart.height + _ROW * (len(told) if len(told) > 1 else 0) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {chart.width:g} {height:g}" width="{chart.width:g}" height="{height:g}" '
         f'role="img" aria-label={quoteattr(_xml(chart.summary))} font-family="system-ui, sans-serif" font-size="{chart.text:g}">',
-        f'<rect width="100%" height="100%" fill="#fff"/>{_text(12, 22, chart.title, fill=INK, weight=600, size=chart.text + 2)}',
-        f'<g transform="translate(0 {_TITLE:g})">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        *(_text(12, 10 + 1.35 * size * (place + 0.75), line, fill=INK, weight=600, size=size) for place, line in enumerate(head)),
+        _text(12, top - 5, chart.y_label) if chart.y_label else "",
+        f'<g transform="translate(0 {top:g})">',
         *_axes(chart),
         *(_rule(chart, y, text) for y, text in chart.rules),
         *(_event(chart, x, text) for x, text in chart.events),
@@ -40,7 +46,7 @@ def svg(chart: Chart, names: Sequence[str]) -> str:
         "</g>",
     ]
     if len(told) > 1:
-        parts += [_legend(run, names[run], _TITLE + chart.height + _ROW * place + 8) for place, run in enumerate(told)]
+        parts += [_legend(run, names[run], top + chart.height + _ROW * place + 8) for place, run in enumerate(told)]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -53,8 +59,6 @@ def _axes(chart: Chart) -> list[str]:
         found.append(f'<path d="M{x:g} {chart.bottom:g}v4" stroke="{SOFT}"/>')
         found.append(_text(x, chart.bottom + 6 + chart.text, text, anchor="middle"))
     found.append(_text((chart.left + chart.right) / 2, chart.height - 5, chart.x_label, anchor="middle"))
-    if chart.y_label:
-        found.append(_text(chart.left, chart.top - 3, chart.y_label))
     return found
 
 

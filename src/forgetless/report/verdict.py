@@ -9,9 +9,12 @@ from pathlib import Path
 from forgetless.report.budget import promise_sentence
 from forgetless.report.contrast import MARGIN, SIGNIFICANT, Contrast, SplitContrast, baseline_of, contrast
 from forgetless.report.figures import Figures, figures, is_probe, labels
+from forgetless.report.groups import grouped
 from forgetless.report.numbers import Share, duration, p_value, percent, plain, points, ratio
 from forgetless.report.read_run import read_run
 from forgetless.report.run import RETAIN, RETAIN_HELDOUT, Run
+from forgetless.report.seeds import headline as over_seeds_headline
+from forgetless.report.seeds import over_seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,13 @@ def verdict(runs: Sequence[Run]) -> Verdict:
     name_of = {id(run): name for run, name in zip(runs, names, strict=True)}
     alone = [sentence for run in runs for sentence in _alone(run, name_of[id(run)], baseline_of(run, finished), name_of)]
     comparison = [sentence for pair in pairs for sentence in _against(pair, name_of)]
-    headline = _headline(pairs, name_of) if pairs else alone.pop(0)
+    seeds = over_seeds(grouped(runs, names))
+    if seeds is not None:
+        split, differences = seeds
+        headline = over_seeds_headline(split_words(split), differences)
+        comparison = [one.sentence(split_words(split)) for one in differences] + comparison
+    else:
+        headline = _headline(pairs, name_of) if pairs else alone.pop(0)
     return Verdict(headline, [one for one in comparison if one != headline], alone, _limits(finished, pairs))
 
 
@@ -226,6 +235,8 @@ def _limits(finished: Sequence[Run], pairs: Sequence[Contrast]) -> list[str]:
     seeds = {(run.method, run.seed) for run in finished}
     if len(seeds) == len({run.method for run in finished}):
         sentences.append("Each method ran with one seed: the tests cover the choice of items, not how another seed would turn out.")
+    elif len({run.seed for run in finished}) < 6:
+        sentences.append("Intervals over so few seeds are too narrow, and only large differences between seeds can be proven.")
     tests = sum(part.p is not None for pair in pairs for part in pair.splits)
     if tests > 1:
         sentences.append(f"The {tests} tests between runs are not corrected for their number.")

@@ -66,6 +66,7 @@ def item_rows(splits: dict[str, list[Question]], before: Verdicts, after: Verdic
             "id": question.id,
             "split": name,
             "subject": question.subject,
+            "lang": question.lang,
             "prompt": question.prompt,
             "answer": question.answers[0] if question.answers else "",
             "before": old[0],

@@ -158,7 +158,10 @@ class RunFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def finish(self, items: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-        """Write the items, then the summary: its presence says that the run is finished."""
+        """Write the model's card and the items, then the summary: its presence says that the run is finished."""
+        from forgetless.report.card import write_card
+
+        write_card(self.path / "model", summary, items, yaml.safe_load((self.path / "config.yaml").read_text("utf-8")))
         write_jsonl(self.path / "items.jsonl", items)
         write_json(self.path / "summary.json", summary)
 
