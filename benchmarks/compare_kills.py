@@ -52,7 +52,7 @@ def compare(place: Path, kills: int, seed: int, *, ray: bool) -> int:
     began = time.monotonic()
     assert start(place, "alone").wait() == 0
     whole, expected = time.monotonic() - began, results(place / "alone")
-    print(f"left alone: {expected.count(b'\n')} cells in {whole:.0f} s", flush=True)
+    print(f"left alone: {len(expected.splitlines())} cells in {whole:.0f} s", flush=True)
     draw, landed = random.Random(seed), []
     while True:
         process = start(place, "killed")
@@ -67,7 +67,7 @@ def compare(place: Path, kills: int, seed: int, *, ray: bool) -> int:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            done = results(place / "killed").count(b"\n")
+            done = len(results(place / "killed").splitlines())
             landed.append(done)
             print(f"kill {len(landed)}: {done} cells had ended", flush=True)
     ways = {f"killed {kills} times (seed {seed})": results(place / "killed")}

@@ -59,22 +59,23 @@ def run_jobs(pool: Pool, jobs: Sequence[Job], watch: Watch) -> Iterator[tuple[Jo
 
     Whatever ends the walk kills what runs.
     """
-    waiting, running, stopped = [(job, 1) for job in jobs], dict[Any, tuple[Job, int]](), set[str]()
+    waiting, running, stopped = [(job, 1) for job in jobs], list[tuple[Any, Job, int]](), set[str]()
     try:
         while waiting or running:
             while waiting and pool.room(len(running)):
                 job, attempt = waiting.pop(0)
-                running[pool.start(job)] = (job, attempt)
-            for handle, outcome in pool.ended(list(running)):
-                job, attempt = running.pop(handle)
+                running.append((pool.start(job), job, attempt))
+            for ended, outcome in pool.ended([handle for handle, _, _ in running]):
+                job, attempt = next((job, attempt) for handle, job, attempt in running if handle is ended)
+                running = [one for one in running if one[0] is not ended]
                 if outcome.status == KILLED and attempt < ATTEMPTS and job.name not in stopped:
                     waiting.insert(0, (job, attempt + 1))
                 else:
                     yield job, outcome
-            stopped |= set(watch([job for job, _ in running.values()]))
-            pool.stop([handle for handle, (job, _) in running.items() if job.name in stopped])
+            stopped |= set(watch([job for _, job, _ in running]))
+            pool.stop([handle for handle, job, _ in running if job.name in stopped])
     finally:
-        pool.stop(list(running))
+        pool.stop([handle for handle, _, _ in running])
 
 
 @dataclass(slots=True, eq=False)

@@ -19,7 +19,7 @@ from forgetless.comparison.study import Row, Study, items_of
 from forgetless.comparison.summary import summarize
 from forgetless.comparison.worker import DONE, REFUSED, Job, tidy
 from forgetless.core.checks import check_method
-from forgetless.core.method import Method
+from forgetless.core.method import Chain, Method
 from forgetless.data.question import Question
 from forgetless.errors import ForgetlessError, InputError
 from forgetless.files import write_json
@@ -158,6 +158,7 @@ class _Comparison:
                 method = build_method(cell.method, cell.options, self.known)
                 check_method(method, processes=1, sharded=False)
                 found = read_splits(settings_of(cell, self.plan, files, 1), method)
+                _check_memory(cell, method, found)
             except InputError as error:
                 where = f"data {data}, {cell.label}" + (f", {error.where}" if error.where else "")
                 raise InputError(error.what, where=where, mend=error.mend) from error
@@ -304,3 +305,11 @@ class _Comparison:
         self.rows.pop(cell.id, None)
         self.costs.pop(cell.id, None)
         self._take(cell)
+
+
+def _check_memory(cell: Cell, method: Method, splits: Mapping[str, Any]) -> None:
+    """Refuse what replays old data where there is none: it would be plain training under another name."""
+    parts = [part for part in (method.methods if isinstance(method, Chain) else (method,)) if part.keeps_examples]
+    if parts and "retain" not in splits:
+        what = f"{cell.label} has no old data to replay"
+        raise InputError(what, mend="Name a file of questions to keep, as retain, or leave the method out")

@@ -16,7 +16,7 @@ from forgetless.comparison.plan import Plan
 from forgetless.comparison.result import kind_of, validation_marks
 from forgetless.comparison.worker import MACHINE
 from forgetless.errors import InputError
-from forgetless.files import check_writable, write_json, write_jsonl, write_text
+from forgetless.files import check_writable, read_jsonl, write_json, write_jsonl, write_text
 from forgetless.train.folder import lock_file
 
 MEND = "Name a new folder for --out"
@@ -148,13 +148,13 @@ class Study:
             return cell.told() | found | ended | {"stopped_because": None} | _course(lines, items), None
         if not (folder / "summary.json").is_file():
             return None, None
-        summary, lines = json.loads((folder / "summary.json").read_text("utf-8")), _epochs(folder)
+        summary, lines = json.loads((folder / "summary.json").read_text("utf-8")), _to_the_end(folder, items)
         row = cell.told() | {"status": "finished", "reason": None, "steps": summary["steps"], "epochs": summary["epochs_run"]}
         row |= {"stopped_because": summary["stopped_because"], **_course(lines, items)}
         cost = {"cell": cell.id} | {key: summary[key] for key in ("seconds", "eval_seconds", "peak_memory_bytes")}
         machine = folder / MACHINE
         cost["machine"] = json.loads(machine.read_text("utf-8")) if machine.is_file() else None
-        return row, cost | {"seconds_at": [line["seconds"] for line in lines]}
+        return row, cost | {"seconds_at": [line.get("seconds", summary["seconds"]) for line in lines]}
 
     def course(self, cell: Cell, items: Mapping[str, Any]) -> dict[str, Any]:
         """The trajectory so far of a cell that has not ended."""
@@ -175,6 +175,21 @@ def _epochs(folder: Path) -> list[dict[str, Any]]:
     metrics = folder / "metrics.jsonl"
     whole = metrics.read_bytes().split(b"\n")[:-1] if metrics.is_file() else []  # a line being written has no end yet
     return [line for line in map(json.loads, whole) if line["kind"] == "epoch"]
+
+
+def _to_the_end(folder: Path, items: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The scorings of a finished run. Where its model was changed after the last epoch (a blend, say), one more: of what it left."""
+    lines, left = _epochs(folder), dict[str, str]()
+    for item in read_jsonl(folder / "items.jsonl"):
+        left[item["split"]] = left.get(item["split"], "") + "01"[item["after"]]
+    if left == lines[-1].get("right", left):
+        return lines
+    splits = {}
+    for name, part in items.items():
+        pairs = list(zip(part["before"], left[name], strict=True))
+        splits[name] = {"total": len(pairs), "right": left[name].count("1"), "right_before": part["before"].count("1")}
+        splits[name] |= {"learned": pairs.count(("0", "1")), "forgotten": pairs.count(("1", "0"))}
+    return [*lines, {"epoch": lines[-1]["epoch"], "step": lines[-1]["step"], "splits": splits, "right": left}]
 
 
 def _course(lines: Sequence[Mapping[str, Any]], items: Mapping[str, Any]) -> dict[str, Any]:
