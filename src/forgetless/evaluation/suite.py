@@ -31,6 +31,7 @@ FOLDER = Path(__file__).parent / "suites"
 BUILT_IN = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 GROUPS = ("lang", "subject")
 SPOKEN = ("generate", "free-text", "instructions", "refuses", "complies")
+ROLES = ("retain", "inject", "neither")
 _MEND = "Write parts: a list of objects with name and data (see docs/evaluate.md)"
 
 
@@ -56,6 +57,7 @@ class Part:
         limit: so many questions.
         lm_eval: tasks of lm-evaluation-harness instead of ``data``.
         include: a folder with further task files, relative to the suite.
+        role: what the gate holds the part to (`ROLES`); left out: as `role_of` says.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Part:
     limit: int | None = None
     lm_eval: tuple[str, ...] = ()
     include: str | None = None
+    role: str | None = None
     questions: tuple[Question, ...] = field(default=(), repr=False)
 
 
@@ -128,6 +131,16 @@ def read_suite(source: str, *, limit: int | None = None) -> Suite:
     return Suite(str(given.get("name") or path.stem), tuple(filled), None if labels is None else str(_beside(path, str(labels))))
 
 
+def role_of(part: Part) -> str:
+    """What the gate holds a part to: its ``role``; else perplexity to nothing, a part named inject or inject-... to learning, any other
+    to being retained."""
+    if part.role is not None:
+        return part.role
+    if part.scorer == "perplexity" and not part.lm_eval:
+        return "neither"
+    return "inject" if part.name == "inject" or part.name.startswith("inject-") else "retain"
+
+
 def _part(row: object, number: int, path: Path) -> Part:
     where = f"{path}, part {number}"
     if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not row["name"].strip():
@@ -143,9 +156,15 @@ def _part(row: object, number: int, path: Path) -> Part:
     part = Part(**made)
     if bool(part.data) == bool(part.lm_eval):
         raise InputError("it names not exactly one of data and lm-eval", where=where, mend=_MEND)
-    if part.lm_eval and (given := set(made) - {"name", "lm_eval", "include", "limit", "template"} or part.template not in (None, "chat")):
+    if part.lm_eval and (
+        given := set(made) - {"name", "lm_eval", "include", "limit", "template", "role"} or part.template not in (None, "chat")
+    ):
         what = f"it has {', '.join(sorted(given))} beside lm-eval" if isinstance(given, set) else f"its template is {part.template!r}"
-        raise InputError(what, where=where, mend="Beside lm-eval there may be include, limit and template: chat")
+        raise InputError(what, where=where, mend="Beside lm-eval there may be include, limit, role and template: chat")
+    if part.role is not None and part.role not in ROLES:
+        raise InputError(f"{part.role!r} is not allowed", where=f"{where}, role", mend=f"Give {', '.join(ROLES)}")
+    if part.role in ("retain", "inject") and part.scorer == "perplexity":
+        raise InputError("perplexity knows no right and wrong", where=f"{where}, role", mend="Give role: neither, or another scorer")
     if part.by is not None and part.by not in GROUPS:
         raise InputError(f"{part.by!r} is not allowed", where=f"{where}, by", mend=f"Give {' or '.join(GROUPS)}")
     if part.positions is not None:
