@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from forgetless.comparison.cells import Cell, cells_of, settings_of
+from forgetless.comparison.inputs import Ready, check_items, kinds, read
 from forgetless.comparison.plan import Plan
 from forgetless.comparison.pool import Pool, run_jobs
 from forgetless.comparison.progress import Grid
@@ -18,27 +18,14 @@ from forgetless.comparison.result import curve
 from forgetless.comparison.study import Row, Study, items_of
 from forgetless.comparison.summary import summarize
 from forgetless.comparison.worker import DONE, REFUSED, Job, tidy
-from forgetless.core.checks import check_method
-from forgetless.core.method import Chain, Method
-from forgetless.data.question import Question
+from forgetless.core.method import Method
 from forgetless.errors import ForgetlessError, InputError
 from forgetless.files import write_json
 from forgetless.train.provenance import fingerprint, provenance
-from forgetless.train.settings import Settings, build_method
-from forgetless.train.splits import read_splits
+from forgetless.train.settings import Settings
 
 JUDGED_EVERY = 1.0
 """Seconds between two looks at running trials that may be stopped."""
-
-DEMO = ("inject", "inject-heldout", "retain", "retain-heldout", "other-kinds")
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A data set whose files were read: files and questions by split."""
-
-    files: dict[str, str]
-    splits: dict[str, list[Question]]
 
 
 def compare(
@@ -108,7 +95,7 @@ class _Comparison:
         self._questions()
         origin = provenance()
         for data in self.plan.data:
-            self.ready[data] = self._read(data)
+            self.ready[data] = read(self.plan, data, self.cells, self.study.path, self.known)
         files = {
             data: {name: {"path": file, "sha256": fingerprint(file)} for name, file in ready.files.items()}
             for data, ready in self.ready.items()
@@ -125,21 +112,11 @@ class _Comparison:
         head = {"format": 1, "title": self.plan.title, "command": command, "commit": origin["git"], "versions": origin["versions"]}
         plain = self.plan.model_dump(mode="json")
         head |= {key: plain[key] for key in ("model", "scorer", "template", "budget", "levels", "seeds", "validation")}
-        head |= {"baselines": self.plan.compared_with, "splits": self._kinds()}
+        head |= {"baselines": self.plan.compared_with, "splits": kinds(self.ready)}
         rows = [self.rows[cell.id] for cell in self.cells if cell.id in self.rows]
         found = summarize(head, rows, list(self.costs.values()), self.items)
         write_json(self.study.path / "comparison.json", found)
         return found
-
-    def _kinds(self) -> dict[str, Any]:
-        names = list(dict.fromkeys(name for ready in self.ready.values() for name in ready.files))
-        probes = [name for name in names if name not in ("inject", "inject-heldout", "retain", "retain-heldout")]
-        return {"A": "retain" if "retain" in names else None, "B": "retain-heldout" if "retain-heldout" in names else None, "C": probes}
-
-    def _files(self, data: str) -> dict[str, str]:
-        if self.plan.data[data].builtin is None:
-            return self.plan.data[data].files()
-        return {name: str(self.study.path / "questions" / data / f"{name}.jsonl") for name in DEMO}
 
     def _questions(self) -> None:
         """Make the questions of data sets that are built in."""
@@ -149,21 +126,6 @@ class _Comparison:
             if one.builtin is not None and not (folder / "questions.json").is_file():
                 jobs.append(Job(data, "questions", folder, self._log(f"questions-{data}"), None, None, threads=self.plan.threads))
         self._all(jobs, "making questions")
-
-    def _read(self, data: str) -> Ready:
-        """Read the files of a data set and check each method against them."""
-        files, found = self._files(data), None
-        for cell in {cell.label: cell for cell in self.cells if cell.data == data}.values():
-            try:
-                method = build_method(cell.method, cell.options, self.known)
-                check_method(method, processes=1, sharded=False)
-                found = read_splits(settings_of(cell, self.plan, files, 1), method)
-                _check_memory(cell, method, found)
-            except InputError as error:
-                where = f"data {data}, {cell.label}" + (f", {error.where}" if error.where else "")
-                raise InputError(error.what, where=where, mend=error.mend) from error
-        assert found is not None
-        return Ready(files, found)
 
     def _score(self) -> None:
         """Score every data set before training, once for all of its cells."""
@@ -178,26 +140,10 @@ class _Comparison:
             before = json.loads(self.study.before(data).read_text("utf-8"))
             self.items[data] = items_of(ready.splits, before, self.plan.validation)
             try:
-                self._check(data, self.items[data])
+                check_items(data, self.items[data], choosing=self.plan.validation > 0)
             except InputError:
                 self.study.forget_scores()
                 raise
-
-    def _check(self, data: str, items: Mapping[str, Any]) -> None:
-        """Refuse data on which nothing can be learned, or a kind of item that the choice or the report would lack."""
-        where = f"data {data}"
-        if "0" not in items["inject"]["before"]:
-            raise InputError("the model knows every inject question already", where=where, mend="Name questions that it does not know")
-        for kind in ("A", "B", "C"):
-            parts = [part for part in items.values() if part["kind"] == kind]
-            known = [mark for part in parts for b, mark in zip(part["before"], part["validation"], strict=True) if b == "1"]
-            if not parts:
-                continue
-            if not known:
-                raise InputError(f"the model knows nothing of {kind} before training", where=where, mend="Name questions that it knows")
-            if self.plan.validation and not {"0", "1"} <= set(known):
-                what = f"the {len(known)} known items of {kind} cannot be shared between choosing and reporting"
-                raise InputError(what, where=where, mend="Give more questions, or validation: 0")
 
     def _settings(self, cell: Cell) -> Settings:
         ready = self.ready[cell.data]
@@ -305,11 +251,3 @@ class _Comparison:
         self.rows.pop(cell.id, None)
         self.costs.pop(cell.id, None)
         self._take(cell)
-
-
-def _check_memory(cell: Cell, method: Method, splits: Mapping[str, Any]) -> None:
-    """Refuse what replays old data where there is none: it would be plain training under another name."""
-    parts = [part for part in (method.methods if isinstance(method, Chain) else (method,)) if part.keeps_examples]
-    if parts and "retain" not in splits:
-        what = f"{cell.label} has no old data to replay"
-        raise InputError(what, mend="Name a file of questions to keep, as retain, or leave the method out")

@@ -20,7 +20,7 @@ def share(figure: Figure) -> str:
         return "-"
     if figure["low"] is None:
         return f"{100 * figure['mean']:.1f}"
-    return f"{100 * figure['mean']:.1f}\n{100 * figure['low']:.1f} to {100 * figure['high']:.1f}"
+    return f"{100 * figure['mean']:.1f}\n{100 * figure['low']:.1f}-{100 * figure['high']:.1f}"
 
 
 def amount(figure: Figure, unit: float, digits: int) -> str:
@@ -97,6 +97,7 @@ def closing(found: Mapping[str, Any]) -> list[str]:
 
 def show(found: Mapping[str, Any]) -> None:
     """Print the tables, at the highest level that some chosen trial reaches in all of its seeds."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -107,9 +108,9 @@ def show(found: Mapping[str, Any]) -> None:
         heading, lines = rows(found, data, level)
         console.print(Text(f"{found['title']}: {data}"), style="bold")
         console.print(Text(EXPLAINED.format(level=f"{float(level):.0%}")))
-        table = Table()
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for index, name in enumerate(heading):
-            table.add_column(name, justify="left" if index < 2 else "right", overflow="fold")
+            table.add_column(name, justify="left" if index < 2 else "right", overflow="fold", min_width=len(name))
         for line in lines:
             table.add_row(*(Text(cell) for cell in line))
         console.print(table)
