@@ -31,7 +31,7 @@ from forgetless.train.settings import Settings, build_method
 from forgetless.train.splits import read_splits
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs/results"
-BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 14, 0.9, 150, 9
+BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 10, 0.9, 150, 9
 METHOD_ARGS: dict[str, dict[str, Any]] = {"cpl": {"refresh": 4, "retain_batches": 1}}
 GUARDED = ("replay", "cpl", "none", "kl", "lora")
 TITLES = {"none": "plain", "replay": "replay", "cpl": "cpl", "kl": "kl", "lora": "lora"}

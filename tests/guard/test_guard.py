@@ -110,8 +110,8 @@ def test_what_was_tightened_is_in_the_state():
         state = copy.deepcopy(running.method.state_dict())
     again = with_reserves(Plain(), 0)
     again.load_state_dict(state)
-    _, _, replay, cpl = (None, *again.methods)
-    assert (replay.raised, cpl.awake, cpl.hurried) == (2.0, True, 2)
+    _, replay, cpl = again.methods
+    assert (replay.raised, cpl.awake, cpl.hurried) == (1.0, True, 0)
 
 
 def test_cpl_is_refreshed_oftener_but_never_at_every_step():
@@ -121,10 +121,11 @@ def test_cpl_is_refreshed_oftener_but_never_at_every_step():
     assert told == ["cpl refreshes every 4 steps", "cpl refreshes every 2 steps", ""]
 
 
-def test_replay_raises_its_weight_and_not_its_cost():
-    running = session(Replay(strength=1.5))
+def test_replay_raises_its_weight_to_one_and_not_its_cost():
+    running = session(Replay(strength=0.75))
     with running:
-        assert running.method.tighten(running.ctx, 2.0) == "replay.strength from 1.5 to 3"
+        told = [running.method.tighten(running.ctx, 2.0) for _ in range(2)]
+        assert told == ["replay.strength from 0.75 to 1", ""]
         assert running.method.ratio == 1.0
     assert Chain(Plain()).tighten(running.ctx, 2.0) == ""
     assert isinstance(running.ctx, Context)

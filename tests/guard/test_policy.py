@@ -50,8 +50,9 @@ def test_the_first_look_over_the_budget_tightens_and_the_next_goes_back_with_a_l
 
 def test_a_good_look_between_starts_the_patience_anew():
     guard = policy()
-    found = [names(guard.judge(look(count))) for count in (3, 0, 3, 0, 3, 0, 3)]
-    assert found == [[TIGHTEN], [], [TIGHTEN], [], [TIGHTEN], [], [LOWER]]
+    found = [names(guard.judge(look(count))) for count in (3, 0, 3, 0, 3)]
+    assert found == [[TIGHTEN], [], [TIGHTEN], [], [LOWER]]
+    assert MOST_TIGHTENED == 2
 
 
 def test_margins_call_for_an_act_before_an_item_is_lost():
@@ -119,8 +120,8 @@ def test_looks_cost_at_most_the_guards_share():
         assert every == 1 or probe / 3 > 0.15 * step * (every - 1) * (1 - 1e-6)
 
 
-def test_looks_come_at_the_interval_and_thrice_before_it():
-    assert [step for step in range(65) if due(step, 16)] == [2, 4, 8, 16, 32, 48, 64]
+def test_looks_come_at_the_interval_and_once_before_it():
+    assert [step for step in range(65) if due(step, 16)] == [8, 16, 32, 48, 64]
     assert [step for step in range(7) if due(step, 1)] == [1, 2, 3, 4, 5, 6]
 
 

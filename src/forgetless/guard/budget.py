@@ -12,8 +12,8 @@ from forgetless.evaluation.score import check_scorer
 
 GUARD_SHARE = 0.15
 """The share of a run's forward and backward passes that looks may take, beside the few early ones."""
-EARLY = 3
-"""Looks before the first regular one: after an eighth, a quarter and half of the interval."""
+EARLY = 1
+"""Looks before the first regular one: after half of the interval, and so on."""
 FORWARD = 1 / 3
 """What a forward pass costs of a forward and backward pass."""
 

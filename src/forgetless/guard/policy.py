@@ -11,7 +11,7 @@ from forgetless.guard.evidence import alarms
 TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back", "stop", "raise the rate"
 FACTOR = 2.0
 """By how much one act tightens the method, or divides the learning rate."""
-MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 3, 4, 6
+MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 3, 6
 AIM = 2 / 3
 """The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
 PATIENCE = 2

@@ -37,10 +37,8 @@ class WaitingCPL(CPL):
         return super().violation(ctx, before, written) if self.awake else None
 
     def tighten(self, ctx: Context, factor: float) -> str:
-        if ctx.task.retain is None:
+        if ctx.task.retain is None or self.awake:
             return ""
-        if self.awake:
-            return super().tighten(ctx, factor)
         self.awake, self.taken_step = True, ctx.step - REFRESH
         return f"cpl holds back what works against the reference, taken anew every {REFRESH} steps"
 

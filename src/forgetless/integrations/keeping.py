@@ -131,8 +131,11 @@ class Keeping:
     def _guard(self) -> Guard:
         every = self.budget.every or self._interval()
         return Guard(
-            self.budget, self._language, self.parts.probe, every=every, tell=self.history.append, agreed=_agreed, went_back=self._went_back
+            self.budget, self._language, self.parts.probe, every=every, tell=self._tell, agreed=_agreed, went_back=self._went_back
         )
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        self.history.append(line)
 
     @property
     def _language(self) -> Language:
