@@ -68,8 +68,9 @@ def write(file: Path, rows: list[dict[str, Any]]) -> str:
     return str(file)
 
 
-def make_tiny_model(folder: Path) -> Path:
+def make_tiny_model(folder: Path, known: list[dict[str, Any]] | None = None) -> Path:
     """Write a Llama of two layers with a byte-level tokenizer, and teach it the known facts."""
+    known = known or facts("known", KNOWN)
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -80,15 +81,15 @@ def make_tiny_model(folder: Path) -> Path:
     torch.manual_seed(0)
     size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(letters), pad_token_id=0, eos_token_id=0, bos_token_id=None, **size))
-    texts = [tokenizer(f"{fact['prompt']} {fact['answer']}<end>")["input_ids"] for fact in facts("known", KNOWN)]
+    texts = [tokenizer(f"{fact['prompt']} {fact['answer']}<end>")["input_ids"] for fact in known]
     width = max(map(len, texts))
     ids = torch.tensor([text + [0] * (width - len(text)) for text in texts])
-    prompts = torch.tensor([len(tokenizer(fact["prompt"])["input_ids"]) for fact in facts("known", KNOWN)])
+    prompts = torch.tensor([len(tokenizer(fact["prompt"])["input_ids"]) for fact in known])
     ends = torch.tensor([len(text) for text in texts])
     place = torch.arange(width)
     labels = ids.masked_fill((place < prompts[:, None]) | (place >= ends[:, None]), -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(400):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(2000):
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimizer.step()
