@@ -61,7 +61,7 @@ def model_card(summary: Json, items: Sequence[Json], config: Json, existing: str
     """The text of a ``README.md``: ``existing`` with the section in it (in place of an older one), or a new one with its front matter."""
     own = f"{BEGIN}\n{section(summary, items, config)}{END}\n"
     if existing is not None:
-        start, stop = existing.find(BEGIN), existing.find(END)
+        start, stop = existing.find(BEGIN), existing.rfind(END)
         if 0 <= start < stop:
             return existing[:start] + own.rstrip("\n") + existing[stop + len(END) :]
         return f"{existing.rstrip()}\n\n{own}"

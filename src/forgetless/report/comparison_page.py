@@ -40,8 +40,14 @@ def write_comparison_page(path: Path, out: Path, *, title: str | None = None) ->
 
 
 def is_comparison(path: Path) -> bool:
-    """Whether ``path`` is a comparison's folder or its ``comparison.json``."""
-    return (path.name == FILE and path.is_file()) or (path / FILE).is_file()
+    """Whether ``path`` is a comparison's folder, or a JSON file with the form of a ``comparison.json``."""
+    if path.is_dir():
+        return (path / FILE).is_file()
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    except ValueError:  # not JSON; what it is else, is for others to say
+        return False
+    return isinstance(found, dict) and "entries" in found
 
 
 def read_comparison(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from forgetless.files import replacing
 from forgetless.report.charts import Chart, Line
 from forgetless.report.palette import LIGHT
+from forgetless.report.vector import drawable
 
 MARKERS = ("o", "s", "^", "D", "P", "v", "X")
 STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), (0, (8, 3)), (0, (1, 1)), (0, (4, 1, 1, 1)))
@@ -47,7 +49,8 @@ def write_png(chart: Chart, names: Sequence[str], path: Path) -> Path:
         axes.spines[side].set_visible(False)
     if len(told) > 1:
         axes.legend(frameon=False, fontsize=9)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ")  # a letter that the font lacks is drawn as a box
         figure.savefig(temporary, format="png", dpi=160)
     return path
 
@@ -69,5 +72,5 @@ def _line(axes: Any, line: Line, label: str | None) -> None:
 
 
 def _literal(text: str) -> str:
-    """``text`` as it stands: a dollar sign in it begins no formula."""
-    return text.encode("utf-8", errors="replace").decode("utf-8").replace("$", r"\$")
+    """``text`` as it stands: a dollar sign in it begins no formula; without what no drawing may hold."""
+    return drawable(text).replace("$", r"\$")

@@ -32,7 +32,7 @@ def svg(chart: Chart, names: Sequence[str]) -> str:
     height = top + chart.height + _ROW * (len(told) if len(told) > 1 else 0) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {chart.width:g} {height:g}" width="{chart.width:g}" height="{height:g}" '
-        f'role="img" aria-label={quoteattr(_xml(chart.summary))} font-family="system-ui, sans-serif" font-size="{chart.text:g}">',
+        f'role="img" aria-label={quoteattr(drawable(chart.summary))} font-family="system-ui, sans-serif" font-size="{chart.text:g}">',
         '<rect width="100%" height="100%" fill="#fff"/>',
         *(_text(12, 10 + 1.35 * size * (place + 0.75), line, fill=INK, weight=600, size=size) for place, line in enumerate(head)),
         _text(12, top - 5, chart.y_label) if chart.y_label else "",
@@ -112,9 +112,9 @@ def _colour(run: int) -> str:
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", fill: str = SOFT, weight: int = 400, size: float | None = None) -> str:
     own = f' font-size="{size:g}"' if size else ""
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{fill}" font-weight="{weight}"{own}>{escape(_xml(text))}</text>'
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{fill}" font-weight="{weight}"{own}>{escape(drawable(text))}</text>'
 
 
-def _xml(text: str) -> str:
-    """``text`` without what no XML file may hold."""
+def drawable(text: str) -> str:
+    """``text`` without control characters and lone surrogates, which no XML file may hold."""
     return _NOT_XML.sub("\ufffd", text)

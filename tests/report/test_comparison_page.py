@@ -1,0 +1,170 @@
+"""The page of a comparison shows what stands in comparison.json: every figure, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forgetless.errors import InputError
+from forgetless.report.comparison_page import comparison_charts, is_comparison, render, write_comparison
+from forgetless.report.comparison_words import level_of, words
+from report.pages import EXAMPLE
+
+
+class Cells(HTMLParser):
+    """The cells with a figure: name, exact value, the text shown and the smaller one under it; and all visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, float, str, str]] = []
+        self.text = ""
+        self._open: list[str] | None = None
+        self._small = self._hidden = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self._hidden = tag in ("script", "style")
+        if tag == "td" and "data-figure" in given and "data-value" in given:
+            self._open = [str(given["data-figure"]), str(given["data-value"]), "", ""]
+        self._small = tag == "small"
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data
+        if self._open is not None:
+            self._open[3 if self._small else 2] += data.strip()
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+        if tag == "td" and self._open is not None:
+            name, value, shown, small = self._open
+            self.found.append((name, float(value), shown, small))
+            self._open = None
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(EXAMPLE.read_text("utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(report: dict[str, Any]) -> Cells:
+    return Cells(render(report))
+
+
+def leaves(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Every number below ``value`` with its path; a trial is named by its number."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from leaves(part, f"{path}/{key}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from leaves(part, f"{path}/{part['trial'] if path.endswith('/trials') else index}")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, float(value)
+
+
+def known(report: dict[str, Any]) -> dict[str, float]:
+    return {name: value for entry in report["entries"] for name, value in leaves(entry, f"{entry['data']}/{entry['label']}")}
+
+
+def number(text: str) -> float | None:
+    """The share that a percentage or a difference in points says, as the page rounds it."""
+    found = re.fullmatch(r"([−+]?)<?(\d+(?:\.\d+)?)%?", text)
+    return None if found is None else float(found[2]) / 100 * (-1 if found[1] == "−" else 1)
+
+
+def test_every_figure_on_the_page_is_that_of_the_json(report: dict[str, Any], page: Cells) -> None:
+    expected = known(report)
+    assert len(page.found) > 500
+    for name, value, shown, small in page.found:
+        assert value == expected[name], name
+        if shown.endswith("%") or name.endswith("/difference"):
+            read = number(shown)
+            assert read is not None and abs(read - value) <= (0.0051 if abs(value) >= 0.0995 else 0.00101), (name, value, shown)
+        if " to " in small and "%" in small:
+            low, high = (number(part) for part in small.split(";")[0].split(" to "))
+            stem = name.removesuffix("/mean")
+            assert low is not None and abs(low - expected[f"{stem}/low"]) <= 0.0051, name
+            assert high is not None and abs(high - expected[f"{stem}/high"]) <= 0.0051, name
+
+
+def test_every_figure_of_the_json_is_on_the_page(report: dict[str, Any], page: Cells) -> None:
+    shown = {name for name, *_ in page.found}
+    wanted = re.compile(r"/trials/\d+/(final|at/[\d.]+|area)/\w+/mean$|/trials/\d+/(seconds|eval_seconds|steps|peak_memory_bytes)/mean$")
+    also = re.compile(
+        r"/against/[^/]+/(at/[\d.]+|items)/[ABC]/(difference|p)$|/frontier/[ABC]/\d+/(learned|forgotten)$|/validation/at/[\d.]+$"
+    )
+    missing = [name for name in known(report) if (wanted.search(name) or also.search(name)) and name not in shown]
+    assert missing == []
+
+
+def test_text_from_the_plan_is_text(page: Cells, report: dict[str, Any]) -> None:
+    html = render(report)
+    assert "<script>alert(1)" not in html and "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<script>alert(1)</script>" in page.text
+    assert "icd-cpl-0.0001-s2" in page.text and "the loss is nan at step 3" in page.text
+
+
+def test_the_words_name_the_method_that_forgot_least_at_equal_learning(report: dict[str, Any]) -> None:
+    told = words(report)
+    for data, headline in zip(("air", "icd"), told.headlines, strict=True):
+        own = [entry for entry in report["entries"] if entry["data"] == data]
+        level = level_of(own, report["levels"])
+        assert level is not None
+        shares = {}
+        for entry in own:
+            trial = next(one for one in entry["trials"] if one["trial"] == entry["chosen"]["trial"])
+            if trial["at"][level]["reached"] == len(trial["seeds"]):
+                shares[entry["label"]] = trial["at"][level]["B"]["mean"]
+        best = min(shares, key=lambda label: shares[label])
+        assert f"{best} forgot least" in headline and f"{float(level):.0%} learned" in headline
+    assert any("47 of 48 runs finished: 1 failed" in limit for limit in told.limits)
+    proven = [sentence for sentence in told.entries if " than none at " in sentence]
+    assert all("p = 0.0" in sentence or "p < 0.001" in sentence for sentence in proven)
+
+
+def test_where_nobody_learned_enough_nobody_wins(report: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(report))
+    for entry in changed["entries"]:
+        for trial in entry["trials"]:
+            for at in trial["at"].values():
+                at["reached"] = 0
+    assert "none can be compared at equal learning" in words(changed).headlines[0]
+    render(changed)
+
+
+def test_entries_without_a_finished_run_and_single_seeds_have_a_page(report: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(report))
+    changed["entries"][2] |= {"chosen": None, "against": {}, "trials": []}
+    for entry in changed["entries"]:
+        for name, at in entry["against"].items():
+            if name == "none":
+                for kinds in at["at"].values():
+                    for one in kinds.values():
+                        one |= {"low": None, "high": None, "p": None, "n": 1}
+    assert "no run finished" in render(changed)
+
+
+def test_it_is_written_into_the_folder_and_drawn(tmp_path: Path, report: dict[str, Any]) -> None:
+    (tmp_path / "comparison.json").write_text(json.dumps(report))
+    assert is_comparison(tmp_path) and is_comparison(tmp_path / "comparison.json") and not is_comparison(tmp_path / "other.json")
+    assert write_comparison(tmp_path) == tmp_path / "report.html" and (tmp_path / "report.html").stat().st_size > 100_000
+    ids = [chart.id for chart, _ in comparison_charts(report)]
+    assert len(ids) == len(set(ids)) and {"frontier-B-0", "frontier-A-1", "against-0-0", "cost-seconds-1"} <= set(ids)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "not json", '{"format": 2, "entries": []}', '{"format": 1, "entries": [{"data": "x"}]}'])
+def test_what_is_no_comparison_is_refused_and_nothing_is_written(tmp_path: Path, content: str) -> None:
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(InputError):
+        write_comparison(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.json"]
