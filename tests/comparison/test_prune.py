@@ -1,0 +1,70 @@
+"""Successive halving: which trials are stopped, against a slow twin, whatever runs at a time."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from comparison.conftest import run
+from forgetless.comparison.prune import groups, standing, stopped
+from forgetless.comparison.result import Curve
+
+
+def slow(courses):
+    """After 1, 2, 4, ... epochs a trial goes on if so many as half of those before it that came so far, itself included, are not better."""
+    rungs, found = {}, []
+    for values in courses:
+        at = None
+        for epoch, value in enumerate(values, 1):
+            if epoch & (epoch - 1):
+                continue
+            reached = rungs.setdefault(epoch, [])
+            reached.append(value)
+            if sum(other > value for other in reached) >= max(1, len(reached) // 2):
+                at = epoch
+                break
+        found.append(at)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_stopped_trials_are_those_of_the_rule(seed):
+    draw = random.Random(seed)
+    courses = [[draw.random() for _ in range(draw.choice([3, 6]))] for _ in range(6)]
+    assert stopped([(values, True) for values in courses]) == slow(courses)
+
+
+def test_a_trial_is_not_judged_before_those_ahead_of_it_in_the_plan():
+    early = [([0.5], False), ([0.1], False), ([0.0], True)]
+    assert stopped(early) == [None, None, None]
+    assert stopped([([0.5, 0.6], True), ([0.1], False), ([0.0], True)]) == [None, 1, 1]
+
+
+def test_a_trial_that_failed_before_any_scoring_holds_nobody_up():
+    assert stopped([([], True), ([0.3], True), ([0.2], True)]) == [None, None, 1]
+
+
+def test_what_is_compared_is_learning_minus_forgetting_of_b_and_c():
+    curve = Curve([0, 1, 2], [0, 5, 10], [0, 0.5, 1.0], {"A": [0, 0.9, 0.9], "B": [0, 0.1, 0.3], "C": [0, 0.3, 0.5]}, None)
+    assert standing(curve) == pytest.approx([0.5 - 0.2, 1.0 - 0.4])
+    alone = Curve([0, 1], [0, 5], [0, 0.5], {"A": [0, 0.2], "B": None, "C": None}, None)
+    assert standing(alone) == pytest.approx([0.3])
+
+
+def test_trials_are_stopped_the_same_with_one_and_with_two_at_a_time_and_only_at_their_first_seed(place):
+    text = (place / "plan.yaml").read_text("utf-8").replace("[none, replay]", "[none]").replace("[3e-3, 1e-2]", "[3e-3, 1e-6, 1e-2]")
+    (place / "plan.yaml").write_text(text.replace("seeds: [0]", "seeds: [4, 7]"), "utf-8")
+    found = run(place, prune=True)
+    rows = [json.loads(line) for line in (place / "study/results.jsonl").read_bytes().splitlines()]
+    assert [(row["trial"], row["seed"]) for row in rows] == [(trial, seed) for trial in range(3) for seed in (4, 7)]
+    pruned = [row for row in rows if row["status"] == "pruned"]
+    assert pruned and found["cells"]["pruned"] == len(pruned) and {row["trial"] for row in pruned} != {0, 1, 2}
+    for row in pruned:
+        assert ("its trial was stopped at seed 4" in row["reason"]) == (row["seed"] == 7)
+        assert (row["trajectory"] == []) == (row["seed"] == 7)
+    assert all(trial["pruned"] == any(row["trial"] == trial["trial"] for row in pruned) for trial in found["entries"][0]["trials"])
+    run(place, "two", jobs=2, prune=True)
+    assert (place / "two/results.jsonl").read_bytes() == (place / "study/results.jsonl").read_bytes()
+    assert len(groups([])) == 0
