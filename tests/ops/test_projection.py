@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from forgetless.ops import projection
-from forgetless.ops.projection import add, dot, multipliers, project, project_one
+from forgetless.ops.projection import add, dot, multipliers, products, project, project_one
 from qp import by_active_sets
 
 F64 = torch.float64
@@ -128,3 +128,16 @@ def test_a_gradient_that_is_not_finite_is_refused():
             project({"w": torch.tensor([bad])}, [{"w": torch.ones(1)}])
         with pytest.raises(ValueError, match="not finite"):
             project_one({"w": torch.tensor([bad])}, {"w": torch.ones(1)})
+
+
+def test_products_are_the_dots_of_every_pair_whatever_each_tree_lacks_and_however_pieces_are_cut(monkeypatch):
+    draw = torch.Generator().manual_seed(3)
+    trees = [{name: torch.randn(5, 40, generator=draw) for name in "abc"} for _ in range(4)]
+    del trees[1]["a"], trees[2]["b"]
+    expected = torch.tensor([[dot(one, other) for other in trees] for one in trees], dtype=torch.float64)
+    for piece in (1 << 20, 64, 1):
+        monkeypatch.setattr(projection, "PIECE", piece)
+        found = products(trees)
+        assert torch.equal(found, found.T)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert products([]).shape == (0, 0)

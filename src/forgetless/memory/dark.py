@@ -65,8 +65,13 @@ class DarkReservoir(Reservoir):
         predictions = ctx.task.predictions
         for batch, logits in [(to(batch, "cpu"), logits.cpu()) for parts in zip_longest(*noted) for batch, logits in filter(None, parts)]:
             counts = torch.bincount(predictions.owners(batch), minlength=predictions.size(batch)).tolist()
-            for example, own in zip(predictions.examples(batch), torch.split(logits, counts), strict=True):
-                self.offer(predictions.collate([example]), {"logits": own})
+            parts = torch.split(logits, counts)
+            examples: list[Any] = []
+            for index, own in enumerate(parts):
+                place = self.place()
+                if place is not None:  # most are not kept once many have been seen: only those that are get cut out
+                    examples = examples or predictions.examples(batch)
+                    self.put(place, predictions.collate([examples[index]]), {"logits": own})
         self._waiting = []
 
     def distance(self, ctx: Context, places: Sequence[int]) -> Tensor:

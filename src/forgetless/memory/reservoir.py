@@ -37,15 +37,26 @@ class Reservoir:
     def __len__(self) -> int:
         return len(self.store)
 
-    def offer(self, example: Any, extra: dict[str, Tensor] | None = None) -> None:
-        """Show it one more example; it keeps it or not."""
+    def place(self) -> int | None:
+        """Count one more offer: the place that the example takes, or None if it is not kept."""
         self.offered += 1
         if len(self.store) < self.capacity:
+            return len(self.store)
+        drawn = int(torch.randint(self.offered, (1,), generator=self.generator))
+        return drawn if drawn < self.capacity else None
+
+    def put(self, place: int, example: Any, extra: dict[str, Tensor] | None = None) -> None:
+        """Keep an example in a place that `place` gave."""
+        if place == len(self.store):
             self.store.add(example, extra)
-            return
-        place = int(torch.randint(self.offered, (1,), generator=self.generator))
-        if place < self.capacity:
+        else:
             self.store.replace(place, example, extra)
+
+    def offer(self, example: Any, extra: dict[str, Tensor] | None = None) -> None:
+        """Show it one more example; it keeps it or not."""
+        place = self.place()
+        if place is not None:
+            self.put(place, example, extra)
 
     def draw(self, count: int) -> list[int]:
         """``count`` places, uniformly, with replacement; one after another, so that 4 and 4 are the same as 8."""

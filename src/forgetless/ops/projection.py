@@ -54,6 +54,25 @@ def dot(one: Gradients, other: Gradients) -> float:
     return sum(float(total) for total in totals.values())
 
 
+def products(trees: Sequence[Gradients]) -> Tensor:
+    """The inner products of trees with each other, as `dot` gives them: float64 of shape ``(len(trees), len(trees))``.
+
+    Every tree is brought to float64 once, in pieces that together are no larger than `PIECE`.
+    """
+    size = len(trees)
+    totals: dict[torch.device, Tensor] = {}
+    for name in dict.fromkeys(name for tree in trees for name in tree):
+        having = [index for index, tree in enumerate(trees) if name in tree]
+        device = trees[having[0]][name].device
+        total = totals.setdefault(device, torch.zeros(size, size, dtype=torch.float64, device=device))
+        places = torch.tensor(having, device=device)
+        for parts in zip(*(_pieces(trees[index][name], max(1, PIECE // size)) for index in having), strict=True):
+            rows = torch.stack([part.double() for part in parts])
+            total[places[:, None], places] += rows @ rows.T
+    found = sum((total.cpu() for total in totals.values()), torch.zeros(size, size, dtype=torch.float64))
+    return found.triu() + found.triu(1).T  # whatever the order in which a processor sums
+
+
 def add(gradients: Gradients, others: Sequence[Gradients], weights: Sequence[float]) -> dict[str, Tensor]:
     """``gradients`` + Σ ``weights[k]`` · ``others[k]``, summed in float64 and rounded once; uses the memory of ``gradients``."""
     result = {name: tensor.contiguous() for name, tensor in gradients.items()}
@@ -116,30 +135,24 @@ def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0
         margin: the least weight of every stored gradient, once any inner product is negative.
         total: adds up inner products over processes that hold shards.
     """
-    size = len(stored) + 1
-    trees = [gradients, *stored]
-    products = torch.zeros(size, size, dtype=torch.float64)
-    for i in range(size):
-        for j in range(i, size):
-            products[i, j] = products[j, i] = dot(trees[i], trees[j])
-    products = total(products)
-    if not products.isfinite().all():
+    found = total(products([gradients, *stored]))
+    if not found.isfinite().all():
         raise ValueError("a gradient is not finite")
-    norms = products.diagonal().sqrt()
+    norms = found.diagonal().sqrt()
     lengths = norms[0] * norms[1:]
     scale = torch.where(lengths > 0, 1 / lengths, 0)
-    before = float((products[0, 1:] * scale).min()) if stored else 0.0
+    before = float((found[0, 1:] * scale).min()) if stored else 0.0
     if before >= 0:
         return Projection(dict(gradients), False, before, before)
-    result = add(gradients, stored, multipliers(products, margin))
+    result = add(gradients, stored, multipliers(found, margin))
     after = total(torch.tensor([dot(result, tree) for tree in stored], dtype=torch.float64))
     return Projection(result, True, before, float((after * scale).min()))
 
 
 def project_one(gradients: Gradients, reference: Gradients, total: Total = one_process) -> Projection:
     r"""A-GEM's closed form: :math:`g - \frac{g^\top r}{r^\top r} r` where :math:`g^\top r < 0`. Uses the memory of ``gradients``."""
-    dots = [dot(gradients, reference), dot(reference, reference), dot(gradients, gradients)]
-    product, square, own = total(torch.tensor(dots, dtype=torch.float64)).tolist()
+    found = products([gradients, reference])
+    product, square, own = total(torch.stack([found[0, 1], found[1, 1], found[0, 0]])).tolist()
     if not all(map(isfinite, (product, square, own))):
         raise ValueError("a gradient is not finite")
     scale = (own * square) ** 0.5
@@ -151,5 +164,5 @@ def project_one(gradients: Gradients, reference: Gradients, total: Total = one_p
     return Projection(result, True, before, after / scale)
 
 
-def _pieces(tensor: Tensor) -> Iterator[Tensor]:
-    return iter(tensor.detach().reshape(-1).split(PIECE))  # type: ignore[no-untyped-call]  # torch leaves split untyped
+def _pieces(tensor: Tensor, size: int | None = None) -> Iterator[Tensor]:
+    return iter(tensor.detach().reshape(-1).split(size or PIECE))  # type: ignore[no-untyped-call]  # torch leaves split untyped
