@@ -9,7 +9,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fast test lint format docs flags bench fuzz clean
+.PHONY: help demo demo-fast test lint format docs flags bench fuzz wheel clean
 
 help:
 	@echo "make demo       a real 135M model learns real facts, plainly, with replay and by CPL; writes forgetless-demo/report.html"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation, into site/"
 	@echo "make flags      docs/flags.md, the page of every flag, from the command line itself"
+	@echo "make wheel      the wheel, tried in an empty environment without extras (PYTHON=python3.13 for another Python)"
 	@echo "make fuzz       every reader of files, on inputs that atheris invents (Linux)"
 	@echo "make bench      the benchmark tables"
 
@@ -69,6 +70,13 @@ bench: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[fuzz]'
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/long.py --seconds $(FUZZ_SECONDS)
+
+wheel: $(VENV)/dev.stamp
+	rm -rf dist build/empty
+	$(BIN)/python -m hatchling build -t wheel -d dist
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0 dist/*.whl
+	cd build && empty/bin/python ../examples/core_only.py && empty/bin/forgetless --version && empty/bin/forgetless methods > empty/methods.txt
 
 clean:
 	rm -rf $(VENV) site build dist

@@ -101,3 +101,8 @@ def test_the_configuration_for_accelerate_says_fsdp2():
 
     config = load_config_from_file(str(EXAMPLES / "fsdp2" / "accelerate.yaml"))
     assert (config.distributed_type, config.num_processes, config.fsdp_config["fsdp_version"]) == ("FSDP", 2, 2)
+
+
+def test_the_core_alone_is_enough_for_a_loop_of_ones_own(tmp_path):
+    text = example("core_only.py", tmp_path)
+    assert "right, and none moved that was to stand still" in text
