@@ -16,7 +16,7 @@ AIM = 2 / 3
 """The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
-CALM = 4
+CALM = 3
 """Good looks, one after another, until the rate is raised again by one step."""
 
 
