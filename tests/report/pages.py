@@ -42,7 +42,10 @@ def given(kind: str, folder: Path) -> list[Path]:
             for seed in range(3)
         ]
     if kind == "comparison":
-        return [EXAMPLE]
+        example = json.loads(EXAMPLE.read_text("utf-8"))
+        example["entries"] = [entry for entry in example["entries"] if entry["data"] == "air"]
+        (folder / "comparison.json").write_text(json.dumps(example))
+        return [folder]
     if kind in ("suite", "one-model"):
         file = folder / "eval.json"
         file.write_text(json.dumps(evaluation(two=kind == "suite")), encoding="utf-8")
@@ -93,9 +96,31 @@ def evaluation(*, two: bool = True) -> dict[str, Any]:
         plain |= {"log_perplexity_change": {"mean": 0.01, "low": -0.02, "high": 0.03}, "kl": {"mean": 0.2, "low": 0.1, "high": 0.3}}
     else:
         del parts[0]["by_position"]
+    criterion = {
+        "kind": "forgetting",
+        "part": names[0],
+        "count": 4,
+        "of": 30,
+        "share": 4 / 30,
+        "bound": 0.28,
+        "limit": 0.01,
+        "decides": False,
+    }
+    gate = {
+        "passed": False, "max_forgetting": 0.01, "min_learned": None, "max_refusal_drop": None, "confidence": 0.95,
+        "criteria": [criterion | {"status": "failed", "why": f"28% is over 1% {EVIL}", "items": []}],
+        "not_gated": [{"part": "text", "why": "scored by perplexity"}],
+    }  # fmt: skip
     own = {"n": 100, "right": 90, "agreement": 0.9, "low": 0.82, "high": 0.95, "kappa": 0.8, "missed": 9, "refusals": 50}
     judge = {"labels": "by hand", "all": own | {"false_alarms": 1, "answers": 50}}
-    return {"model": "base", "after": f"tuned {EVIL}" if two else None, "suite": "checks", "parts": [*parts, plain], "judge": judge}
+    return {
+        "model": "base",
+        "after": f"tuned {EVIL}" if two else None,
+        "suite": "checks",
+        "parts": [*parts, plain],
+        "judge": judge,
+        **({"gate": gate} if two else {}),
+    }
 
 
 def _part(name: str, scorer: str, two: bool, shift: int) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def test_kinds_are_told_apart_and_not_mixed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", items=16)
     assert read_subject([run]).out == run / "report.html" and read_subject([run, run]).out == Path("report.html")
     assert read_subject([run]).card is not None
-    (suite,) = given("suite", tmp_path / "s" if (tmp_path / "s").mkdir() is None else tmp_path)
+    (tmp_path / "s").mkdir()
+    (suite,) = given("suite", tmp_path / "s")
     assert read_subject([suite]).out == suite.with_suffix(".html") and read_subject([suite]).card is None
     with pytest.raises(InputError, match="an evaluation is given beside something else"):
         read_subject([run, suite])

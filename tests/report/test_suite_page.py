@@ -28,6 +28,7 @@ def known(report: dict[str, Any]) -> dict[str, float]:
 
     for part in report["parts"]:
         add({key: value for key, value in part.items() if key != "items"}, part["name"])
+    add(report.get("gate", {}), "gate")
     own = report["judge"]["all"]
     return found | {"judge/all/accuracy": own["agreement"]}
 
@@ -53,6 +54,15 @@ def test_the_verdict_counts_what_rose_and_fell() -> None:
     learned, forgotten = (sum(part["paired"][key] for part in parts if "paired" in part) for key in ("learned", "forgotten"))
     assert f"{learned} of 120 questions learned, {forgotten} forgotten" in text
     assert "refused before" in text and "right before" in text and "not corrected for their number" in text
+
+
+def test_a_gate_is_told() -> None:
+    page = Cells(render(evaluation()))
+    assert "The gate does not pass" in page.text and "do not ship" in page.text and "28% is over 1%" in page.text
+    passed = evaluation()
+    passed["gate"]["passed"] = True
+    assert "The gate passes" in Cells(render(passed)).text
+    assert "The gate" not in Cells(render(evaluation(two=False))).text
 
 
 def test_a_file_of_one_question_set_and_its_charts(tmp_path: Path) -> None:

@@ -13,7 +13,16 @@ from forgetless.report.charts import Chart
 from forgetless.report.frame import render_page, script_json
 from forgetless.report.items import Asked, ItemView, Outcome, item_view
 from forgetless.report.suite_charts import SIDES, group_charts, part_chart, position_charts
-from forgetless.report.suite_tables import crossing_table, family_table, group_grid, group_table, judge_table, other_table, part_table
+from forgetless.report.suite_tables import (
+    crossing_table,
+    family_table,
+    gate_table,
+    group_grid,
+    group_table,
+    judge_table,
+    other_table,
+    part_table,
+)
 from forgetless.report.suite_words import Words, words
 
 Report = Mapping[str, Any]
@@ -74,8 +83,9 @@ def render(report: Report, *, title: str | None = None, where: str = "eval.json"
         two = report.get("after") is not None
         items, positions, grid = items_of(report), position_charts(report), group_grid(report)
         families, judge, crossing, others = family_table(report), judge_table(report), crossing_table(report), other_table(report)
-        groups, told = group_charts(report), words(report)
+        groups, told, gate = group_charts(report), words(report), gate_table(report)
         parts: list[tuple[str, str, object]] = [
+            ("gate", "Gate", gate),
             ("parts", "Parts", True),
             ("groups", "Groups", grid),
             ("positions", "KL by position", positions),
@@ -91,6 +101,7 @@ def render(report: Report, *, title: str | None = None, where: str = "eval.json"
             two=two,
             sides=SIDES if two else SIDES[:1],
             verdict=told,
+            gate=gate,
             chart=part_chart(report),
             table=part_table(report),
             groups=groups,

@@ -153,6 +153,24 @@ def judge_table(report: Mapping[str, Any]) -> Table | None:
     return Table(f"How far the judge of refusals can be trusted: {judge['labels']}", head, found, "judge")
 
 
+def gate_table(report: Mapping[str, Any]) -> Table | None:
+    """What the gate asked for and how it stood; None where there was none."""
+    gate = report.get("gate")
+    if not gate:
+        return None
+    found: list[Row] = []
+    for index, one in enumerate(gate["criteria"]):
+        path = f"gate/criteria/{index}"
+        share = Cell(NONE) if one["share"] is None else Cell(percent(one["share"]), one["share"], "", f"{path}/share")
+        bound = Cell(NONE) if one["bound"] is None else Cell(percent(one["bound"]), one["bound"], "", f"{path}/bound")
+        limit = Cell(percent(one["limit"]), one["limit"], "", f"{path}/limit")
+        found.append([one["kind"], one["part"], one["status"], f"{one['count']} of {one['of']}", share, bound, limit, str(one["why"])])
+    found += [["not gated", one["part"], "", "", "", "", "", one["why"]] for one in gate["not_gated"]]
+    head = ["criterion", "part", "", "items", "share", "bound", "limit", "why"]
+    confidence = f", with bounds that hold at {percent(gate['confidence'])}" if gate.get("confidence") is not None else ""
+    return Table(f"What the gate asked for{confidence}", head, found, "gate")
+
+
 def _mean(found: Mapping[str, Any] | None, path: str) -> Cell:
     if not found:
         return Cell(NONE)
