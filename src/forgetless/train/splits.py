@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forgetless.core.method import Method
+from forgetless.core.strength import automatic, nothing_to_measure
 from forgetless.data.question import Question
 from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
 from forgetless.errors import InputError
@@ -19,6 +20,8 @@ def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]
         check_text(questions, settings.files[name])
     if method.needs_retain and not splits.get(RETAIN):
         raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
+    if automatic(method) and not splits.get(RETAIN):
+        raise nothing_to_measure(automatic(method)[0].label, INJECT)
     for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
         if one in splits and other in splits:
             check_disjoint(splits[one], splits[other], names=(settings.files[one], settings.files[other]), where=f"--{one}, --{other}")
