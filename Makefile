@@ -9,7 +9,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fast test lint format docs flags bench fuzz wheel clean
+.PHONY: help demo demo-fast test lint format docs flags results bench fuzz wheel clean
 
 help:
 	@echo "make demo       a real 135M model learns real facts, plainly, with replay and by CPL; writes forgetless-demo/report.html"
@@ -20,6 +20,7 @@ help:
 	@echo "make flags      docs/flags.md, the page of every flag, from the command line itself"
 	@echo "make wheel      the wheel, tried in an empty environment without extras (PYTHON=python3.13 for another Python)"
 	@echo "make fuzz       every reader of files, on inputs that atheris invents (Linux)"
+	@echo "make results    the published tables, from the raw results in docs/results"
 	@echo "make bench      the benchmark tables"
 
 $(BIN)/python:
@@ -61,6 +62,10 @@ flags: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/mkdocs build --strict --quiet
+
+results: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/split_mnist.py table
+	$(BIN)/python benchmarks/facts_table.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/memory.py

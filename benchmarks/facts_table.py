@@ -1,4 +1,4 @@
-"""The table of docs/results/facts.md from the folders that ``sh benchmarks/facts.sh`` leaves.
+"""The table of docs/results/facts.md, made anew from the folders that ``sh benchmarks/facts.sh`` leaves.
 
 python benchmarks/facts_table.py
 """
@@ -12,16 +12,27 @@ from pathlib import Path
 import yaml
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results" / "facts"
+PAGE = FOLDER.with_suffix(".md")
 ROWS = ("none", "none-higher-rate", "ewc", "replay", "cpl", "lora")
 
 
 def main() -> None:
-    """Print the table."""
-    print("| method | rate | ACC | forgetting | unseen phrasing | kept by the method |")
-    print("|---|---|---|---|---|---|")
+    """Print the table and put it in its place."""
+    print(table())
+    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+
+
+def page(text: str) -> str:
+    """The page with the table as the results give it."""
+    lines = text.split("\n")
+    rows = [index for index, line in enumerate(lines) if line.startswith("|")]
+    return "\n".join([*lines[: rows[0]], table(), *lines[rows[-1] + 1 :]])
+
+
+def table() -> str:
+    """A line for each method."""
+    made = ["| method | rate | ACC | forgetting | unseen phrasing | kept by the method |", "|---|---|---|---|---|---|"]
     for name in ROWS:
-        if not (FOLDER / name / "matrix.json").is_file():
-            continue
         matrix = json.loads((FOLDER / name / "matrix.json").read_text("utf-8"))
         config = yaml.safe_load((FOLDER / name / "config.yaml").read_text("utf-8"))
         options = ", ".join(f"{key}={value}" for own in matrix["method_args"].values() for key, value in own.items())
@@ -35,7 +46,8 @@ def main() -> None:
             f"{100 * unseen:.0f}",
             f"{matrix['state_bytes'] / 1e6:.1f} MB",
         ]
-        print(f"| {' | '.join(cells)} |")
+        made.append(f"| {' | '.join(cells)} |")
+    return "\n".join(made)
 
 
 if __name__ == "__main__":

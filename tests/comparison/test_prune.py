@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
 
-from comparison.conftest import run
-from forgetless.comparison.prune import groups, standing, stopped
+from forgetless.comparison.prune import standing, stopped
 from forgetless.comparison.result import Curve
 
 
@@ -51,20 +49,3 @@ def test_what_is_compared_is_learning_minus_forgetting_of_b_and_c():
     assert standing(curve) == pytest.approx([0.5 - 0.2, 1.0 - 0.4])
     alone = Curve([0, 1], [0, 5], [0, 0.5], {"A": [0, 0.2], "B": None, "C": None}, None)
     assert standing(alone) == pytest.approx([0.3])
-
-
-def test_trials_are_stopped_the_same_with_one_and_with_two_at_a_time_and_only_at_their_first_seed(place):
-    text = (place / "plan.yaml").read_text("utf-8").replace("[none, replay]", "[none]").replace("[3e-3, 1e-2]", "[3e-3, 1e-6, 1e-2]")
-    (place / "plan.yaml").write_text(text.replace("seeds: [0]", "seeds: [4, 7]"), "utf-8")
-    found = run(place, prune=True)
-    rows = [json.loads(line) for line in (place / "study/results.jsonl").read_bytes().splitlines()]
-    assert [(row["trial"], row["seed"]) for row in rows] == [(trial, seed) for trial in range(3) for seed in (4, 7)]
-    pruned = [row for row in rows if row["status"] == "pruned"]
-    assert pruned and found["cells"]["pruned"] == len(pruned) and {row["trial"] for row in pruned} != {0, 1, 2}
-    for row in pruned:
-        assert ("its trial was stopped at seed 4" in row["reason"]) == (row["seed"] == 7)
-        assert (row["trajectory"] == []) == (row["seed"] == 7)
-    assert all(trial["pruned"] == any(row["trial"] == trial["trial"] for row in pruned) for trial in found["entries"][0]["trials"])
-    run(place, "two", jobs=2, prune=True)
-    assert (place / "two/results.jsonl").read_bytes() == (place / "study/results.jsonl").read_bytes()
-    assert len(groups([])) == 0

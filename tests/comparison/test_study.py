@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,12 +14,11 @@ import pytest
 from comparison.conftest import run
 from forgetless.comparison.plan import read_plan
 from forgetless.comparison.pool import Processes
+from forgetless.comparison.ray_pool import Cluster
 from forgetless.comparison.run import compare
-from forgetless.comparison.worker import Job, Outcome
+from forgetless.comparison.worker import Job, Outcome, perform
 from forgetless.errors import InputError
 from forgetless.methods import METHODS
-
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 def lines(study: Path) -> list[dict]:
@@ -36,8 +33,6 @@ def change(folder: Path, old: str, new: str) -> None:
 
 def copy(alone: Path, folder: Path) -> Path:
     """The finished comparison, taken to another folder."""
-    import shutil
-
     shutil.copytree(alone, folder / "study")
     return folder / "study"
 
@@ -129,26 +124,6 @@ def test_more_seeds_only_add_cells_and_a_changed_plan_is_refused_by_what_differs
 def test_two_at_a_time_give_the_same_bytes(alone, place):
     run(place, jobs=2)
     assert (place / "study/results.jsonl").read_bytes() == (alone[1] / "results.jsonl").read_bytes()
-
-
-def test_a_comparison_killed_whole_goes_on_to_the_same_bytes(alone, place):
-    command = [sys.executable, "-m", "forgetless", "compare", "--config", "plan.yaml", "--out", "study", "--json"]
-    process = subprocess.Popen(
-        command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True
-    )
-    wait_for(lambda: list((place / "study/cells").glob("*_0.01_*/checkpoint/state.safetensors")))
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert 1 <= len(lines(place / "study")) < 4
-    run(place)
-    assert (place / "study/results.jsonl").read_bytes() == (alone[1] / "results.jsonl").read_bytes()
-
-
-def wait_for(condition, seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.002)
 
 
 class Cutting(Processes):
@@ -280,3 +255,48 @@ def test_too_few_items_to_choose_and_to_report_are_refused(place):
     with pytest.raises(InputError, match="cannot be shared between choosing and reporting"):
         run(place)
     assert not (place / "study").exists()
+
+
+def test_trials_are_stopped_the_same_with_one_and_with_two_at_a_time_and_only_at_their_first_seed(place):
+    text = (place / "plan.yaml").read_text("utf-8").replace("[none, replay]", "[none]").replace("[3e-3, 1e-2]", "[3e-3, 1e-6, 1e-2]")
+    (place / "plan.yaml").write_text(text.replace("seeds: [0]", "seeds: [4, 7]"), "utf-8")
+    found = run(place, prune=True)
+    rows = [json.loads(line) for line in (place / "study/results.jsonl").read_bytes().splitlines()]
+    assert [(row["trial"], row["seed"]) for row in rows] == [(trial, seed) for trial in range(3) for seed in (4, 7)]
+    pruned = [row for row in rows if row["status"] == "pruned"]
+    assert pruned and found["cells"]["pruned"] == len(pruned) and {row["trial"] for row in pruned} != {0, 1, 2}
+    for row in pruned:
+        assert ("its trial was stopped at seed 4" in row["reason"]) == (row["seed"] == 7)
+        assert (row["trajectory"] == []) == (row["seed"] == 7)
+    assert all(trial["pruned"] == any(row["trial"] == trial["trial"] for row in pruned) for trial in found["entries"][0]["trials"])
+    run(place, "two", jobs=2, prune=True)
+    assert (place / "two/results.jsonl").read_bytes() == (place / "study/results.jsonl").read_bytes()
+
+
+def test_two_cells_on_a_local_cluster_give_the_same_lines(alone, place):
+    text = (place / "plan.yaml").read_text("utf-8").replace("[none, replay]", "[none]")
+    (place / "plan.yaml").write_text(text, "utf-8")
+    shutil.copytree(alone[1] / "before", place / "study" / "before")
+    made: list[Cluster] = []
+
+    def pool(log: Path) -> Cluster:
+        made.append(Cluster(None, None, 1))
+        return made[0]
+
+    try:
+        compare(read_plan(place / "plan.yaml"), place / "study", pool, METHODS, command="", show=False)
+    finally:
+        for cluster in made:
+            cluster.close()
+    found = (place / "study/results.jsonl").read_bytes().splitlines()
+    assert found == (alone[1] / "results.jsonl").read_bytes().splitlines()[:2]
+    cells = [json.loads(line)["cell"] for line in found]
+    costs = [json.loads(line) for line in (place / "study/costs.jsonl").read_bytes().splitlines()]
+    assert [cost["cell"] for cost in costs] == cells and all(cost["peak_memory_bytes"] > 10**7 for cost in costs)
+
+
+def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):
+    job = Job("cell", "train", tmp_path / "cell", tmp_path / "log", (tmp_path / "elsewhere" / "plan.yaml", "the plan"), None)
+    outcome = perform(job)
+    assert isinstance(outcome, Outcome) and outcome.status == "refused"
+    assert "this machine does not see the folder of the comparison" in outcome.reason
