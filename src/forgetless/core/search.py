@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from forgetless.core import options
 from forgetless.core.climb import climb
 from forgetless.core.gradients import borrowed_grads, quiet
 from forgetless.core.importance import draw
@@ -102,7 +103,7 @@ class _Search:
         self.plan = self._plan(task.steps, among)
 
     def _plan(self, steps: int | None, among: int) -> Plan:
-        task, each = self.ctx.task, self.ctx.task.accumulation * self.batch
+        task, each = self.ctx.task, options.whole("task.accumulation", self.ctx.task.accumulation) * self.batch
         if steps is None:
             if not isinstance(task.train, Sized):
                 raise InputError("neither its length nor the steps are known", where="task.train", mend="Give Task(..., steps=...)")
