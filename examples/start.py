@@ -68,7 +68,7 @@ def write(file: Path, rows: list[dict[str, Any]]) -> str:
     return str(file)
 
 
-def make_tiny_model(folder: Path, known: list[dict[str, Any]] | None = None) -> Path:
+def make_tiny_model(folder: Path, known: list[dict[str, Any]] | None = None, *, rate: float = 1e-2, steps: int = 400) -> Path:
     """Write a Llama of two layers with a byte-level tokenizer, and teach it the known facts."""
     known = known or facts("known", KNOWN)
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -88,8 +88,8 @@ def make_tiny_model(folder: Path, known: list[dict[str, Any]] | None = None) -> 
     ends = torch.tensor([len(text) for text in texts])
     place = torch.arange(width)
     labels = ids.masked_fill((place < prompts[:, None]) | (place >= ends[:, None]), -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(2000):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for _ in range(steps):
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimizer.step()
