@@ -223,6 +223,21 @@ def test_an_empty_file_and_a_folder_of_something_else_are_refused(place):
     with pytest.raises(InputError, match="holds no comparison"):
         compare(read_plan(place / "plan.yaml"), place / "other", no_pool, METHODS, command="", show=False)
     assert [path.name for path in (place / "other").iterdir()] == ["thesis.txt"]
+    before = (place / "plan.yaml").read_bytes()
+    with pytest.raises(InputError, match="holds no comparison"):  # the folder of the plan itself
+        compare(read_plan(place / "plan.yaml"), place, no_pool, METHODS, command="", show=False)
+    assert (place / "plan.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "items.jsonl"])
+def test_a_cell_that_was_tampered_with_is_told_with_what_to_do(alone, place, name):
+    study = copy(alone[1], place)
+    change(place, "model: model", f"model: {alone[1].parent / 'model'}")
+    cell = next((study / "cells").glob("*replay*"))
+    (cell / name).write_text("{}}\n")
+    with pytest.raises(InputError) as caught:
+        compare(read_plan(place / "plan.yaml"), study, no_pool, METHODS, command="", show=False)
+    assert cell.name in str(caught.value) and "Delete it; the cell is then trained again" in str(caught.value)
 
 
 class Refusing(Processes):

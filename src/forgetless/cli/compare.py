@@ -49,7 +49,8 @@ def compare(
             return Cluster(ray_address, several, plan.threads)
         return Processes(log, several or 1, gpus_here() if plan.device in ("auto", "cuda") else ())
 
-    command = shlex.join(["forgetless", "compare", "--config", os.fspath(config), "--out", os.fspath(folder)])
+    more = (["--limit", str(limit)] if limit else []) + (["--prune"] if prune else [])
+    command = shlex.join(["forgetless", "compare", "--config", os.fspath(config), "--out", os.fspath(folder), *more])
     try:
         found = run_comparison(plan, folder, pool, METHODS, command=command, prune=prune or plan.prune, show=not as_json)
     except KeyboardInterrupt as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -137,7 +136,7 @@ class _Comparison:
                 jobs.append(job)
         self._all(jobs, "scoring before training")
         for data, ready in self.ready.items():
-            before = json.loads(self.study.before(data).read_text("utf-8"))
+            before = self.study.scores(data)
             self.items[data] = items_of(ready.splits, before, self.plan.validation)
             try:
                 check_items(data, self.items[data], choosing=self.plan.validation > 0)

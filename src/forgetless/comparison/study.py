@@ -45,7 +45,7 @@ class Study:
         Raises:
             InputError: it holds something else, cannot be written, or another comparison works in it.
         """
-        if self.path.is_dir() and not self.plan_file.is_file():
+        if self.path.is_dir() and not _ours(self.plan_file):
             others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
             if others:
                 raise InputError("the folder is not empty and holds no comparison", where=str(self.path), mend=MEND)
@@ -90,12 +90,8 @@ class Study:
         write_text(self.plan_file, text)
 
     def _same(self, new: Mapping[str, Any]) -> None:
-        where = str(self.plan_file)
-        try:
-            old = yaml.safe_load(self.plan_file.read_text("utf-8"))
-            plan, files, described = old["plan"], old["files"], old["described"]
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
-            raise InputError("it cannot be read", where=where, mend=MEND) from error
+        where, old = str(self.plan_file), yaml.safe_load(self.plan_file.read_text("utf-8"))
+        plan, files, described = old["plan"], old["files"], old["described"]
         for key in sorted((set(plan) | set(new["plan"])) - FREE):
             if plan.get(key) != new["plan"].get(key):
                 what = f"the comparison in it has {key.replace('_', '-')} = {plan.get(key)!r}, this plan {new['plan'].get(key)!r}"
@@ -123,6 +119,15 @@ class Study:
         """The file with the scores on a data set before training."""
         return self.path / "before" / f"{data}.json"
 
+    def scores(self, data: str) -> dict[str, Any]:
+        """The scores on a data set before training."""
+        file = self.before(data)
+        try:
+            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise InputError("it cannot be read", where=str(file), mend="Delete it; the model is then scored again") from error
+        return found
+
     def forget_scores(self) -> None:
         """Where nothing has been trained yet, remove the scores before training: the data have to be others."""
         if not (self.path / "cells").exists():
@@ -137,7 +142,18 @@ class Study:
         (self.path / "failed" / f"{cell.id}.json").unlink(missing_ok=True)
 
     def row(self, cell: Cell, items: Mapping[str, Any]) -> tuple[Row | None, Row | None]:
-        """What ``results.jsonl`` and ``costs.jsonl`` say of a cell; None where there is nothing yet."""
+        """What ``results.jsonl`` and ``costs.jsonl`` say of a cell; None where there is nothing yet.
+
+        Raises:
+            InputError: its folder holds something that no run left.
+        """
+        try:
+            return self._row(cell, items)
+        except (ValueError, KeyError, IndexError, FileNotFoundError) as error:
+            mend = "Delete it; the cell is then trained again"
+            raise InputError(f"it is not what a run leaves ({error})", where=str(self.cell(cell)), mend=mend) from error
+
+    def _row(self, cell: Cell, items: Mapping[str, Any]) -> tuple[Row | None, Row | None]:
         failed = self.path / "failed" / f"{cell.id}.json"
         folder = self.cell(cell)
         if failed.is_file():
@@ -164,6 +180,15 @@ class Study:
         """Write the rows that there are, whole."""
         write_jsonl(self.path / "results.jsonl", rows)
         write_jsonl(self.path / "costs.jsonl", costs)
+
+
+def _ours(file: Path) -> bool:
+    """Whether ``file`` is a plan that a comparison wrote down, not one that somebody wrote for it."""
+    try:
+        found = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(found, dict) and {"plan", "files", "cells", "described"} <= set(found)
 
 
 def _described(cell: Cell) -> str:
