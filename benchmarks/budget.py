@@ -34,6 +34,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs/results"
 BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 10, 0.9, 150, 9
 METHOD_ARGS: dict[str, dict[str, Any]] = {"cpl": {"refresh": 4, "retain_batches": 1}}
 GUARDED = ("cpl", "none", "replay", "kl", "lora")
+ENOUGH = 0.8
 TITLES = {"none": "plain", "replay": "replay", "cpl": "cpl", "kl": "kl", "lora": "lora"}
 LEAD = 1.0
 """Nats by which an answer must lead for its item to count as known: of those that lead by less rounding alone turns some."""
@@ -96,75 +97,80 @@ def run(work: Path, seed: int, method: str, budget: float | None, options: argpa
 
 def page(found: dict[str, Any]) -> str:
     """The page, made from the figures alone."""
-    rows, runs = [], found["runs"]
-    plain = {one["seed"]: one for one in runs if one["allowed"] is None}
-    reached = []
-    for method in dict.fromkeys(one["method"] for one in runs if one["allowed"] is not None):
-        own = [one for one in runs if one["method"] == method and one["allowed"] is not None and one["seed"] in plain]
-        for one in own:
-            rows.append(_row(one, plain[one["seed"]]))
-        if own:
-            lost, total = sum(one["forgotten_heldout"] for one in own), sum(one["retain_heldout_total"] for one in own)
-            shares = [one["learned"] / max(1, plain[one["seed"]]["learned"]) for one in own]
-            each = all(one["budget"]["kept"] for one in own) and min(shares) >= 0.8
-            mean = lost <= found["budget"] * total and sum(shares) / len(shares) >= 0.8
-            reached.append((method, each, mean, lost, total, sum(shares) / len(shares), len(own)))
-    every = [name for name, each, *_ in reached if each]
-    average = [name for name, _, mean, *_ in reached if mean]
-    seeds = sorted(plain)
+    plain = {one["seed"]: one for one in found["runs"] if one["allowed"] is None}
+    guarded = {
+        name: sorted((one for one in found["runs"] if one["method"] == name and one["allowed"] is not None), key=lambda one: one["seed"])
+        for name in GUARDED
+    }
+    whole = {name: own for name, own in guarded.items() if [one["seed"] for one in own] == sorted(plain)}
+    every = [name for name, own in whole.items() if all(one["budget"]["kept"] and _share(one, plain) >= ENOUGH for one in own)]
+    lost = {name: sum(one["budget"]["forgotten"] for one in own) for name, own in whole.items()}
+    total = {name: sum(one["budget"]["total"] for one in own) for name, own in whole.items()}
+    mean = {name: sum(_share(one, plain) for one in own) / len(own) for name, own in whole.items()}
+    together = [name for name in whole if lost[name] <= found["budget"] * total[name] and mean[name] >= ENOUGH]
+    missing = [TITLES[name] for name in GUARDED if name not in whole]
+    first = plain[min(plain)]
     lines = [
-        f"# A budget of {found['budget']:.0%}, kept or broken",
+        f"# A budget of {found['budget']:.0%}: kept or broken, and what was learned",
         "",
-        f"SmolLM2-135M learns {found['airports']} airport codes in three phrasings ({plain[seeds[0]]['inject_total']} questions), AdamW at "
-        f"{found['lr']:g}, batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over; seeds "
-        f"{', '.join(map(str, seeds))}. Plain fine-tuning without a budget is the yardstick at the same rate. Known is a fact whose answer "
-        f"leads by at least {found['lead']:g} nat in the untouched model (of those that lead by less some turn by rounding alone). For every "
-        f"seed the known facts are dealt anew: {found['promise']} are the promise's, asked once at the end; of the others the method sees 75% and the "
-        "guard's probe is 25%.",
+        f"SmolLM2-135M learns {found['airports']} airport codes in three phrasings ({first['inject_total']} questions): AdamW at "
+        f"{found['lr']:g}, batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over, seeds "
+        f"{', '.join(map(str, sorted(plain)))}. Known is a fact whose answer leads by at least {found['lead']:g} nat in the untouched "
+        "model (of those that lead by less, some turn by rounding alone). For every seed the known facts are dealt anew: "
+        f"{found['promise']} are the promise's, asked once at the end; of the others the method sees 75%, and the guard's probe is 25%. "
+        "Other airports are learned, in another order. Plain fine-tuning without a budget, at the same rate, is the yardstick.",
         "",
-        "Plain, without a budget: "
-        + "; ".join(
-            f"seed {seed}: learned {plain[seed]['learned']} of {plain[seed]['inject_total']}, lost {plain[seed]['forgotten_heldout']} of "
-            f"{plain[seed]['retain_heldout_total']} held out ({plain[seed]['forgotten_heldout'] / plain[seed]['retain_heldout_total']:.1%})"
-            for seed in seeds
-        )
-        + ".",
+        f"Kept at every seed, and at every seed at least {ENOUGH:.0%} of what plain learned: **{_names(every)}** ({len(every)} of "
+        f"{len(whole)}). Over the seeds together (lost items of all promises, mean of the shares learned): **{_names(together)}** "
+        f"({len(together)} of {len(whole)}).",
+        *(["", f"Not run at all seeds: {', '.join(missing)}."] if missing else []),
         "",
-        f"With a budget of {found['budget']:.0%}, kept at every seed while learning at least 80% of what plain learned at every seed: "
-        f"**{', '.join(TITLES[name] for name in every) or 'none'}** ({len(every)} of {len(reached)}). Over the seeds together (all lost "
-        f"items of all promise's items, the mean of the shares learned): **{', '.join(TITLES[name] for name in average) or 'none'}** "
-        f"({len(average)} of {len(reached)}).",
+        "| | seed | learned | of plain's | lost held out | 95% upper bound | kept | acts | back | blend | steps | cost, of plain's |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *(_plain_row(plain[seed]) for seed in sorted(plain)),
+        *(_row(one, plain) for own in guarded.values() for one in own),
         "",
-        "| method | seed | learned, of plain's | lost held out | 95% upper bound | kept | acts | back | blend | cost, of plain's |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *rows,
+        "| | learned, of plain's, mean | lost held out, all seeds |",
+        "|---|---|---|",
+        *(f"| {TITLES[name]} | {mean[name]:.0%} | {lost[name]} of {total[name]} ({lost[name] / total[name]:.1%}) |" for name in whole),
         "",
-        "| method | learned, of plain's, mean | lost held out, all seeds | 95% upper bound |",
-        "|---|---|---|---|",
-        *[
-            f"| {TITLES[name]} | {share:.0%} | {lost} of {total} ({lost / total:.1%}) | {upper(lost, total):.1%} |"
-            for name, _, _, lost, total, share, _ in reached
-        ],
+        "Lost: right before and wrong after, of the promise's items. The bound is exact (Clopper-Pearson, one-sided) for the run; over "
+        "seeds none is given, since the same fact may stand in several. Kept: the share lost is within the budget. Back: how often the guard "
+        "rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds of "
+        "training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on seeds "
+        "100 and 0, and then left alone.",
         "",
-        "Lost: right before and wrong after, of the promise's items. The bound is exact (Clopper-Pearson, one-sided), for one run as for "
-        "all. Kept: the share lost is within the budget. Back: how often the guard rolled back. Blend: the share of the way from the "
-        "start at which it ended, where that last resort was taken. Cost: seconds of training and guard together, in the same process "
-        "on a busy machine, so a rough figure. The policy was developed on other seeds (100 and up) and then left alone.",
-        "",
-        "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act with its reason.",
+        "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act, with its reason.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _row(one: dict[str, Any], plain: dict[str, Any]) -> str:
+def _share(one: dict[str, Any], plain: dict[int, dict[str, Any]]) -> float:
+    """What a run learned, of what plain fine-tuning learned at its seed."""
+    return float(one["learned"] / max(1, plain[one["seed"]]["learned"]))
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(TITLES[name] for name in names) or "none"
+
+
+def _plain_row(one: dict[str, Any]) -> str:
+    lost, total = one["forgotten_heldout"], one["retain_heldout_total"]
+    return (
+        f"| plain, no budget | {one['seed']} | {one['learned']} of {one['inject_total']} | 100% | {lost} of {total} ({lost / total:.1%}) | "
+        f"{upper(lost, total):.1%} | | | | | {one['steps']} | 1 |"
+    )
+
+
+def _row(one: dict[str, Any], plain: dict[int, dict[str, Any]]) -> str:
     told = one["budget"]
     blend = "" if told["blend"] is None else f"{told['blend']:.2f}"
-    cost = (one["seconds"] + told["seconds"]) / plain["seconds"]
+    cost = (one["seconds"] + told["seconds"]) / plain[one["seed"]]["seconds"]
     return (
-        f"| {TITLES[one['method']]} | {one['seed']} | {one['learned']} of {plain['learned']} ({one['learned'] / plain['learned']:.0%}) | "
+        f"| {TITLES[one['method']]} | {one['seed']} | {one['learned']} of {one['inject_total']} | {_share(one, plain):.0%} | "
         f"{told['forgotten']} of {told['total']} ({told['forgotten'] / told['total']:.1%}) | {told['upper']:.1%} | "
-        f"{'yes' if told['kept'] else 'no'} | {told['acts']} | {told['rollbacks']} | {blend} | {cost:.1f} |"
+        f"{'yes' if told['kept'] else '**no**'} | {told['acts']} | {told['rollbacks']} | {blend} | {one['steps']} | {cost:.1f} |"
     )
 
 
@@ -173,7 +179,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the run folders go")
     parser.add_argument("--page", action="store_true", help="only write the page anew")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=list(GUARDED), choices=GUARDED)
     parser.add_argument("--airports", type=int, default=24)
     parser.add_argument("--lr", type=float, default=LR)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from forgetless.errors import InputError
 from forgetless.guard.budget import Budget, due, interval
 from forgetless.guard.policy import (
     AIM,
@@ -18,7 +19,6 @@ from forgetless.guard.policy import (
     Look,
     Policy,
 )
-from forgetless.errors import InputError
 
 ALLOWED = 0.02
 

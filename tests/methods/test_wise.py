@@ -97,7 +97,8 @@ def test_of_an_adapter_the_merged_weights_are_blended():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "where"), [({"alpha": 1.5}, "alpha"), ({"alpha": float("nan")}, "alpha"), ({"alpha": True}, "alpha"), ({"budget": 1.0}, "budget")]
+    ("wrong", "where"),
+    [({"alpha": 1.5}, "alpha"), ({"alpha": float("nan")}, "alpha"), ({"alpha": True}, "alpha"), ({"budget": 1.0}, "budget")],
 )
 def test_options_out_of_range_are_refused(wrong, where):
     with pytest.raises(InputError, match=f"wise.{where}"):

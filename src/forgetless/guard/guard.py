@@ -136,6 +136,7 @@ class Guard:
         began = time.perf_counter()
         if self.last is None or self.last.step != session.ctx.step:
             look = self._look(session.ctx.step)
+            self.policy.looks += 1
             self._told(look, time.perf_counter() - began)
         assert self.last is not None
         if not self.policy.good(self.last):

@@ -12,12 +12,12 @@ TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back
 FACTOR = 2.0
 """By how much one act tightens the method, or divides the learning rate."""
 MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 3, 6
-AIM = 2 / 3
+AIM = 0.5
 """The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
 CALM = 3
-"""Good looks, one after another, until the rate is raised again by one step."""
+"""Calm looks (at most half the budget lost), one after another, until the rate is raised again by one step."""
 
 
 class Act(NamedTuple):
@@ -51,14 +51,14 @@ class Policy:
 
     In order: tighten the method; lower the rate; go back to the last good look; stop there. A look over the budget that proves
     nothing yet is answered by what can be undone; `PATIENCE` of them one after another, or one that alarms (`evidence.alarms`), by
-    going back, and with a lower rate from there. After `CALM` good looks the rate goes up again by one step, so that a guard that was
+    going back, and with a lower rate from there. After `CALM` calm looks the rate goes up again by one step, so that a guard that was
     too careful still learns; once a look after that is over the budget it never does again.
 
     Attributes:
         allowed: the share that may be forgotten.
         looks: so far.
         tightened, lowered: how many steps of each are in force; rollbacks: how many there were.
-        over, calm: looks one after another that were over the budget, or good.
+        over, calm: looks one after another that were over the budget, or within half of it.
         stopped: whether training ends.
         on_trial, tried: whether the rate has been raised again, and whether that went wrong.
     """
@@ -85,10 +85,10 @@ class Policy:
         """Take a look in; what is to be done, in order. Call it once for each look."""
         self.looks += 1
         if self.good(look):
-            self.over, self.calm = 0, self.calm + 1
+            self.over, self.calm = 0, self.calm + 1 if look.forgotten <= self.allowed * look.total / 2 else 0
             if self.calm >= CALM and self.lowered and not self.tried:
                 self.calm, self.lowered, self.on_trial = 0, self.lowered - 1, True
-                return [Act(RAISE, f"{CALM} looks one after another were within the budget")]
+                return [Act(RAISE, f"{CALM} looks one after another were within half the budget")]
             return []
         self.over, self.calm, self.tried = self.over + 1, 0, self.tried or self.on_trial
         what = f"{look.forgotten} of {look.total} forgotten"

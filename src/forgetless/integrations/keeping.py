@@ -41,7 +41,7 @@ class Keeping:
     Attributes:
         guard: the guard of the training that runs, or ran last.
         verdict: whether the promise was kept, as in ``summary.json`` under ``budget``; None before training ended.
-        history: the lines of ``budget.jsonl``: looks, acts and the verdict.
+        history: the lines of ``budget.jsonl``: looks and acts.
     """
 
     def __init__(self, trainer: Any, budget: Budget, parts: Parts) -> None:
@@ -118,7 +118,6 @@ class Keeping:
             "blend": self.guard.blend,
             "seconds": round(self.guard.seconds, 3),
         }
-        self.history.append({"kind": "verdict", **found.to_dict()})
         told = {"budget_kept": float(found.kept), "budget_forgotten": float(found.forgotten), "budget_total": float(found.total)}
         Trainer.log(self.trainer, {f"forgetless/{name}": value for name, value in told.items()} | {"forgetless/budget_upper": found.upper})
 
@@ -130,9 +129,7 @@ class Keeping:
 
     def _guard(self) -> Guard:
         every = self.budget.every or self._interval()
-        return Guard(
-            self.budget, self._language, self.parts.probe, every=every, tell=self._tell, agreed=_agreed, went_back=self._went_back
-        )
+        return Guard(self.budget, self._language, self.parts.probe, every=every, tell=self._tell, agreed=_agreed, went_back=self._went_back)
 
     def _tell(self, line: dict[str, Any]) -> None:
         self.history.append(line)

@@ -140,7 +140,7 @@ class Keeping:
         if guard is None or guard.last is None:
             return None
         found = self.verdict(before, after)
-        told = {
+        return {
             **found.to_dict(),
             "verdict": found.sentence(),
             "acts": guard.acts,
@@ -152,8 +152,6 @@ class Keeping:
             "seconds": round(guard.seconds, 3),
             "share_of_training": round(guard.seconds / seconds, 4) if seconds else None,
         }
-        self.folder.log({"kind": "verdict", **found.to_dict(), "verdict": found.sentence()}, BUDGET_LOG)
-        return told
 
     def sentence(self, text: str, before: Verdicts, after: Verdicts) -> str:
         """The run's verdict, with that on the promise behind it."""
