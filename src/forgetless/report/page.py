@@ -62,8 +62,8 @@ def render(runs: Sequence[Run], *, title: str | None = None) -> str:
     grid_names = [names[index] for index, run in enumerate(runs) if layer_grid(styles[index], names[index], run)]
     budgets, items = budget_views(runs, names), of_runs(runs, names, styles)
     parts: list[tuple[str, str, object]] = [
-        ("figures", "Figures", True),
         ("frontier", "Frontier", frontier),
+        ("figures", "Figures", True),
         ("budget", "Budget", budgets),
         ("epochs", "Epochs", epochs),
         ("items", "Items", items.count),
