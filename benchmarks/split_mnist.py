@@ -3,6 +3,7 @@
     python benchmarks/split_mnist.py run [--jobs 2] [--seeds 5] [--only task/ewc,class/replay] [--data FOLDER]
     python benchmarks/split_mnist.py tune [--jobs 2]      # strengths, on a seed that is not reported
     python benchmarks/split_mnist.py why [--jobs 2]       # two figures that are off, with the published number of steps
+    python benchmarks/split_mnist.py auto [--seeds 3] [--only ewc]   # strength="auto" against seven strengths, the task known
     python benchmarks/split_mnist.py table                # from docs/results/split_mnist.json, writes docs/results/split-mnist.md
 
 Protocol of van de Ven & Tolias (2019, arXiv 1904.07734): five tasks of two digits, an MLP of two hidden layers of 400, Adam at 1e-3,
@@ -76,6 +77,14 @@ WHY: list[dict[str, Any]] = [
     *({"setting": "task", "method": "none", "options": {}, "seed": seed, "steps": 2000} for seed in range(1)),
     {"setting": "class", "method": "generative-replay", "options": OPTIONS["generative-replay"], "seed": 0, "steps": 2000},
 ]
+AUTO_RAW = RAW.with_name("strength-auto.json")
+AUTO_GRID = {
+    "ewc": [1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8],
+    "si": [0.1, 1.0, 10.0, 1e2, 1e3, 1e4, 1e5],
+    "mas": [1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e3],
+    "l2sp": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2],
+}
+"""What ``auto`` is compared with: seven strengths in steps of ten, about the best ones that ``tune`` found."""
 FIRST = {*PUBLISHED, "replay", "derpp", "mas", "cpl"}
 """Run before the others: what there are published figures for, and what they are judged by."""
 NAMES = {"generative-replay": "generative-replay (DGR)"}
@@ -84,7 +93,7 @@ NAMES = {"generative-replay": "generative-replay (DGR)"}
 def main() -> None:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "tune", "why", "table"))
+    parser.add_argument("what", choices=("run", "tune", "why", "table", "auto"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="setting/method, joined by commas")
@@ -94,6 +103,11 @@ def main() -> None:
         text = table(_read(RAW))
         TABLE.write_text(text, encoding="utf-8")
         print(text)
+        return
+    if arguments.what == "auto":
+        methods = arguments.only.split(",") if arguments.only else list(AUTO_GRID)
+        work(auto_cells(methods, arguments.seeds), AUTO_RAW, arguments.jobs, arguments.data)
+        print(auto_table(_read(AUTO_RAW)))
         return
     if arguments.what == "why":
         work(WHY, LONGER, arguments.jobs, arguments.data)
@@ -159,6 +173,15 @@ def one(cell: dict[str, Any], data: str | None) -> dict[str, Any]:
     torch.set_num_threads(1)
     stream = make_stream("split-mnist", {"data": data} if data else {"download": True})
     method = METHODS[cell["method"]](**cell["options"])
+    searches: list[dict[str, Any]] = []
+    end_task, began = method.end_task, time.process_time()
+
+    def end(ctx: Any) -> None:
+        if getattr(method, "searched", None) is not None:
+            searches.append(method.searched)  # the next task's takes its place
+        end_task(ctx)
+
+    method.end_task = end
     record = run_classes(stream, cell["setting"], method, seed=cell["seed"], steps=cell.get("steps", STEPS), batch_size=BATCH, lr=LR)
     found = Matrix(record.accuracy, record.baseline)
     return cell | {
@@ -167,7 +190,60 @@ def one(cell: dict[str, Any], data: str | None) -> dict[str, Any]:
         "accuracy": [[None if value is None else round(value, 5) for value in row] for row in record.accuracy],
         "seconds": round(sum(record.seconds), 1),
         "state_bytes": max(record.state_bytes),
+        **({"cpu_seconds": round(time.process_time() - began, 1), "searches": searches} if "searched" in cell else {}),
     }
+
+
+def auto_cells(methods: list[str], seeds: int) -> list[dict[str, Any]]:
+    """In the task setting, seed by seed: the seven strengths of each method, and the one found."""
+    return [
+        {"setting": "task", "method": method, "options": OPTIONS[method] | {"strength": strength}, "seed": seed, "searched": True}
+        for seed in range(seeds)
+        for method in methods
+        for strength in [*AUTO_GRID[method], "auto"]
+    ]
+
+
+def auto_table(rows: list[dict[str, Any]]) -> str:
+    """The grid, what was found, and what finding it cost: mean ± standard error over seeds."""
+    lines = []
+    for method, grid in AUTO_GRID.items():
+        there = {(row["options"]["strength"], row["seed"]): row for row in rows if row["method"] == method}
+        seeds = [seed for strength, seed in there if strength == "auto" and all((one, seed) in there for one in grid)]  # whole ones
+        if not seeds:
+            continue
+        own = {strength: [there[strength, seed] for seed in seeds] for strength in [*grid, "auto"]}
+        lines += [f"### {method}, n = {len(own['auto'])} seeds", "", "| strength | accuracy, % | forgetting, points |", "|---|---|---|"]
+        for strength, cells in own.items():
+            name = strength if isinstance(strength, str) else f"{strength:g}"
+            lines.append(f"| {name} | {_told([100 * row['acc'] for row in cells])} | {_told([100 * row['forgetting'] for row in cells])} |")
+        mean = {strength: sum(row["acc"] for row in cells) / len(cells) for strength, cells in own.items()}
+        best = max(grid, key=lambda strength: mean[strength])
+        tops = {
+            row["seed"]: max(one["acc"] for strength in grid for one in own[strength] if one["seed"] == row["seed"]) for row in own["auto"]
+        }
+        behind = [100 * (tops[row["seed"]] - row["acc"]) for row in own["auto"]]
+        searches = [found for row in own["auto"] for found in row["searches"]]
+        passed = [found["steps"] * BATCH * len(found["trials"]) + 2 * found["examples"] * (len(found["trials"]) + 1) for found in searches]
+        chosen = [found["chosen"] for found in searches]
+        spent = {strength: sum(row["cpu_seconds"] for row in cells) / len(cells) for strength, cells in own.items()}
+        ratio = spent["auto"] / (sum(spent[strength] for strength in grid) / len(grid))
+        lines += [
+            "",
+            f"Behind the best of the seven ({best:g}) by {100 * (mean[best] - mean['auto']):.2f} points; behind the best of each seed",
+            f"by {_told(behind)}, at most {max(behind):.2f}. {len(searches)} searches chose {min(chosen):.2g} to {max(chosen):.2g}.",
+            f"A search passed at most {max(passed) / (STEPS * BATCH):.2f} times the examples of the training of its task; the whole",
+            f"stream took {ratio:.2f} times the processor time that it takes with a strength given.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _told(values: list[float]) -> str:
+    from forgetless.evaluation.matrix import mean_and_error
+
+    mean, error = mean_and_error(values)
+    return f"{mean:.2f}" + ("" if error is None else f" ± {error:.2f}")
 
 
 def _tuned() -> dict[str, float]:
