@@ -179,6 +179,8 @@ def test_what_a_run_folder_holds(run):
     summary, config = json.loads((folder / "summary.json").read_text()), yaml.safe_load((folder / "config.yaml").read_text())
     assert set(SUMMARY) <= set(summary) and summary == json.loads(done.out)
     assert (summary["steps"], summary["epochs_run"], summary["constraint_violation"]) == (20, 4, 0.0)
+    card = (folder / "model" / "README.md").read_text("utf-8")
+    assert "## What it learned and what it forgot" in card and f"| Learned | {summary['learned']} of {summary['inject_total']} |" in card
     assert 0 < summary["conflicting_fraction"] < 1 and summary["seconds"] > 0 and summary["peak_memory_bytes"] > 1e8
     assert {"torch", "transformers", "forgetless", "python"} <= set(config["versions"]) and "git" in config
     assert config["seed"] == 0 and config["optimizer"] == "adamw" and config["method_args"] == {"cpl": {"refresh": 3}}

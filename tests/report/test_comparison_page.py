@@ -127,9 +127,19 @@ def test_the_words_name_the_method_that_forgot_least_at_equal_learning(report: d
                 shares[entry["label"]] = trial["at"][level]["B"]["mean"]
         best = min(shares, key=lambda label: shares[label])
         assert f"{best} forgot least" in headline and f"{float(level):.0%} learned" in headline
+        entry = next(one for one in own if one["label"] == best)
+        for baseline, found in entry["against"].items():
+            p = found["at"][level]["B"]["p"]
+            if p is not None:
+                assert f"ts lead over {baseline} is {'more than noise' if p < 0.05 else 'within noise'}" in headline
     assert any("47 of 48 runs finished: 1 failed" in limit for limit in told.limits)
     proven = [sentence for sentence in told.entries if " than none at " in sentence]
     assert all("p = 0.0" in sentence or "p < 0.001" in sentence for sentence in proven)
+
+
+def test_it_is_said_where_the_choice_was_made_on_the_same_items(report: dict[str, Any]) -> None:
+    assert any("chosen on items that no figure here is of" in limit for limit in words(report).limits)
+    assert any("chosen on the same items" in limit for limit in words({**report, "validation": 0.0}).limits)
 
 
 def test_where_nobody_learned_enough_nobody_wins(report: dict[str, Any]) -> None:

@@ -68,10 +68,23 @@ def _one_set(report: Mapping[str, Any], data: str, *, named: bool) -> tuple[str,
     headline += f"{_share(trial['at'][level][kind])}"
     others = [f"{entry['label']} {percent(own['at'][level][kind]['mean'])}" for entry, own in ranked[1:]]
     headline += f"; {', '.join(others)}." if others else "."
+    headline += _proof(best, level, kind)
     short = [entry["label"] for entry in entries if not any(entry is one for one, _ in pairs)]
     if short:
         headline += f" {' and '.join(short)} did not reach it in every seed."
     return headline, [sentence for entry, _ in ranked for sentence in _against(entry, level, kind, start)]
+
+
+def _proof(best: Mapping[str, Any], level: str, kind: str) -> str:
+    """Whether the best one's lead over each baseline is more than noise between seeds."""
+    told = []
+    for baseline, found in best["against"].items():
+        one = found["at"][level][kind]
+        if one["p"] is not None:
+            certain = one["p"] < SIGNIFICANT
+            told.append(f"its lead over {baseline} is {'more than noise' if certain else 'within noise'} ({p_value(one['p'])})")
+    text = ", ".join(told)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def _against(entry: Mapping[str, Any], level: str, kind: str, start: str) -> list[str]:
@@ -101,7 +114,8 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
     trials = {len(entry["trials"]) for entry in report["entries"]}
     if len(trials) == 1:
         count = trials.pop()
-        told = "one trial, so nothing was tuned" if count == 1 else f"{count} trials, chosen on items that no figure here is of"
+        where = "chosen on items that no figure here is of" if report["validation"] else "chosen on the same items, which flatters them all"
+        told = "one trial, so nothing was tuned" if count == 1 else f"{count} trials, {where}"
         found.append(f"Every method had {told}.")
     else:
         found.append("The methods did not have the same number of trials.")
