@@ -135,9 +135,9 @@ def page(found: dict[str, Any]) -> str:
         *(f"| {TITLES[name]} | {mean[name]:.0%} | {lost[name]} of {total[name]} ({lost[name] / total[name]:.1%}) |" for name in whole),
         "",
         "Lost: right before and wrong after, of the promise's items. The bound is exact (Clopper-Pearson, one-sided) for the run; over "
-        "seeds none is given, since the same fact may stand in several. Kept: the share lost is within the budget. Back: how often the guard "
-        "rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds of "
-        "training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on seeds "
+        "seeds none is given, since the same fact may stand in several. Kept: the share lost is within the budget. Back: how often the "
+        "guard rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds "
+        "of training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on seeds "
         "100 and 0, and then left alone.",
         "",
         "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act, with its reason.",

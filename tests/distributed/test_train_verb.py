@@ -84,3 +84,15 @@ def test_what_train_cannot_do_in_several_processes_is_refused(place, monkeypatch
     done = run(train_arguments("refused"), place, code=2)
     assert "launcher is set to FSDP" in done.stderr and done.returncode == 2
     assert not (place / "refused").exists()
+
+
+def test_two_processes_keep_a_budget_by_the_looks_and_acts_of_one(place):
+    told = []
+    for processes in (1, 2):
+        more = ["--budget", 0.3, "--budget-every", 2, "--batch-size", 4, "--lr", "1e-2"]
+        done = run(train_arguments(f"budget-{processes}", *more, method="none", epochs=2), place, processes)
+        lines = read_lines(place / f"budget-{processes}" / "budget.jsonl")
+        keys = ("kind", "step", "forgotten", "total", "act", "what")
+        told.append(([[line.get(key) for key in keys] for line in lines], json.loads(done.stdout)["budget"]["forgotten"]))
+    assert told[0] == told[1]
+    assert {line[0] for line in told[0][0]} >= {"start", "look"}
