@@ -12,7 +12,7 @@ TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back
 FACTOR = 2.0
 """By how much one act tightens the method, or divides the learning rate."""
 MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 3, 6
-AIM = 0.5
+AIM = 2 / 3
 """The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
