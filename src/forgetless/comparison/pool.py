@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -54,7 +54,7 @@ class Pool(Protocol):
         """Kill the jobs."""
 
 
-def run_jobs(pool: Pool, jobs: Sequence[Job], watch: Watch) -> Iterator[tuple[Job, Outcome]]:
+def run_jobs(pool: Pool, jobs: Sequence[Job], watch: Watch) -> Generator[tuple[Job, Outcome], None, None]:
     """Begin the jobs in order; yield each with its outcome as it ends. One whose process is killed is begun once more.
 
     Whatever ends the walk kills what runs.

@@ -30,7 +30,7 @@ class Cluster:
         self._ray, self.jobs = ray, jobs
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray has no type of its own for a cluster that does not start
             what = f"no Ray cluster can be used ({' '.join(str(error).split())[:200]})"
             raise InputError(what, where="--ray", mend="Start one by: ray start --head, or leave --ray-address out") from error
         gpus = 1 if ray.cluster_resources().get("GPU") else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,12 @@ class _Comparison:
         if not jobs:
             return
         self.grid.note(title)
-        for job, outcome in run_jobs(self._workers(), jobs, lambda _: []):
-            if outcome.status == REFUSED:
-                raise InputError(outcome.reason, where=f"data {job.name}")
-            if outcome.status != DONE:
-                raise ForgetlessError(f"{title}, data {job.name}: {outcome.reason}. {job.log} has more")
+        with closing(run_jobs(self._workers(), jobs, lambda _: [])) as ended:
+            for job, outcome in ended:
+                if outcome.status == REFUSED:
+                    raise InputError(outcome.reason, where=f"data {job.name}")
+                if outcome.status != DONE:
+                    raise ForgetlessError(f"{title}, data {job.name}: {outcome.reason}")
 
     def _workers(self) -> Pool:
         if self._pool is None:
@@ -211,14 +213,17 @@ class _Comparison:
         todo = {cell.id: cell for cell in cells if cell.id not in self.rows}
         self._judge()
         jobs = [self._job(cell) for cell in todo.values() if cell.id not in self.rows]
-        for job, outcome in run_jobs(self._workers(), jobs, self._watch) if jobs else ():
-            cell = todo[job.name]
-            if cell.id not in self.rows:  # else it was stopped
-                if outcome.status != DONE:
-                    self.study.fail(cell, {"status": "failed", "reason": outcome.reason})
-                self._take(cell)
-                self._judge()
-            self._write()
+        if not jobs:
+            return
+        with closing(run_jobs(self._workers(), jobs, self._watch)) as over:  # whatever happens here kills what runs
+            for job, outcome in over:
+                cell = todo[job.name]
+                if cell.id not in self.rows:  # else it was stopped
+                    if outcome.status != DONE:
+                        self.study.fail(cell, {"status": "failed", "reason": outcome.reason})
+                    self._take(cell)
+                    self._judge()
+                self._write()
 
     def _watch(self, running: Sequence[Job]) -> Sequence[str]:
         self.grid.running(running)

@@ -9,11 +9,13 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from forgetless.errors import ForgetlessError, InputError
 from forgetless.files import write_json
@@ -63,13 +65,7 @@ class Outcome:
 
 def perform(job: Job) -> Outcome:
     """Do a job in this process; every error becomes an outcome, and its traceback goes to the log."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(job.log, "a", encoding="utf-8", buffering=1) as log:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        sys.stdout = sys.stderr = log
+    with _printing_to(job.log) as log:
         try:
             _on_shared_disk(job)
             import torch
@@ -81,8 +77,27 @@ def perform(job: Job) -> Outcome:
             traceback.print_exc(file=log)
             reason = str(error) if isinstance(error, ForgetlessError) else f"{type(error).__name__}: {error}"
             return Outcome(REFUSED if isinstance(error, InputError) else FAILED, " ".join(reason.split()))
+
+
+@contextmanager
+def _printing_to(path: Path) -> Iterator[TextIO]:
+    """Let all that this process prints, by whatever library, go to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = sys.stdout, sys.stderr
+    kept = [os.dup(1), os.dup(2)]
+    with open(path, "a", encoding="utf-8", buffering=1) as log:
+        for stream in own:
+            stream.flush()
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        sys.stdout = sys.stderr = log
+        try:
+            yield log
         finally:
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            sys.stdout, sys.stderr = own
+            for number, handle in zip((1, 2), kept, strict=True):
+                os.dup2(handle, number)
+                os.close(handle)
 
 
 def begin(job: Job, gpu: str | None, connection: Connection) -> None:
