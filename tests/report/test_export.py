@@ -86,12 +86,33 @@ def test_a_budget_is_told_drawn_and_listed(tmp_path: Path) -> None:
 def test_the_command_says_the_settings_back(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", method="replay,cpl")
     config = yaml.safe_load((run / "config.yaml").read_text())
-    config |= {"method_args": {"cpl": {"refresh": 4}, "replay": {"ratio": 0.5}}, "watch": True, "weight_decay": None, "lr": 3.14159265e-05}
+    config |= {
+        "method_args": {"cpl": {"refresh": 4}, "replay": {"ratio": 0.5}},
+        "watch": True,
+        "blend": False,
+        "budget": 0.02,
+        "weight_decay": None,
+        "lr": 3.14159265e-05,
+    }
     words = shlex.split(str(command(config, "out folder")))
     assert words[:2] == ["forgetless", "train"]
     verb = typer.main.get_command(app).commands["train"]  # type: ignore[attr-defined]
     found: dict[str, Any] = verb.make_context("train", words[2:]).params
-    for key in ("model", "method", "optimizer", "lr", "epochs", "batch_size", "until_learned", "seed", "template", "scorer", "watch"):
+    for key in (
+        "model",
+        "method",
+        "optimizer",
+        "lr",
+        "epochs",
+        "batch_size",
+        "until_learned",
+        "seed",
+        "template",
+        "scorer",
+        "watch",
+        "blend",
+        "budget",
+    ):
         assert found[key] == config[key], key
     assert found["weight_decay"] is None and str(found["out"]) == "out folder"
     assert found["inject"] == "data/inject.jsonl" and found["retain_heldout"] == "data/retain-heldout.jsonl"

@@ -33,6 +33,7 @@ def split_title(split: str) -> str:
         INJECT_HELDOUT: "held-out new items",
         RETAIN: "retained items",
         RETAIN_HELDOUT: "held-out, same kinds",
+        "budget-probe": "the guard's probe",
     }.get(split, split)
 
 

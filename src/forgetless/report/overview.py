@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from forgetless.evaluation.paired import mean_interval
-from forgetless.report.figures import Figures
+from forgetless.report.figures import Figures, split_title
 from forgetless.report.groups import Group, level
 from forgetless.report.numbers import NONE, Share, duration, memory, percent, plain
 from forgetless.report.run import RETAIN, RETAIN_HELDOUT
@@ -135,7 +135,7 @@ def _kept(split: str) -> tuple[str, str, str]:
         return "forgotten", "Forgotten, in the reference", "retained items, which the method may use"
     if split == RETAIN_HELDOUT:
         return "forgotten_heldout", "Forgotten, held out", "items of the same kinds that no method saw"
-    return f"probe:{split}", f"Forgotten, {split}", "a probe"
+    return f"probe:{split}", f"Forgotten, {split_title(split)}", "a probe"
 
 
 def _share(name: str, share: Share | None) -> Figure:

@@ -14,6 +14,9 @@ from forgetless.report.tables import Table
 _NOT_FLAGS = {"files", "method_args", "versions", "git", "budget"}
 """Keys of ``config.yaml`` that are told in another way, or are no setting."""
 
+_OFF = {"blend": "--no-blend"}
+"""Flags of switches that are on unless they are turned off."""
+
 
 def command(config: Mapping[str, Any], out: str) -> str | None:
     """The command of a run with this ``config.yaml``, every setting spelled out; None where it names no inject file.
@@ -30,10 +33,10 @@ def command(config: Mapping[str, Any], out: str) -> str | None:
         path = str(file.get("path") if isinstance(file, Mapping) else file)
         words += [f"--{split}", path] if split in STANDARD_SPLITS else ["--probe", f"{split}={path}"]
     for key, value in config.items():
-        if key in _NOT_FLAGS or key == "model" or value is None or value is False:
+        if key in _NOT_FLAGS or key == "model" or value is None or (value is False and key not in _OFF):
             continue
         flag = f"--{key.replace('_', '-')}"
-        words += [flag] if value is True else [flag, _text(value)]
+        words += [flag] if value is True else [_OFF[key]] if value is False else [flag, _text(value)]
     budget = config.get("budget")
     if budget is not None:
         words += ["--budget", _text(budget.get("allowed") if isinstance(budget, Mapping) else budget)]
