@@ -138,7 +138,7 @@ class Counted(nn.Module):
 
 
 @pytest.mark.parametrize("name", AUTO)
-@pytest.mark.parametrize("count", [12, 30, 150])
+@pytest.mark.parametrize("count", [12, 60])
 def test_the_search_passes_no_more_examples_than_the_run(name, count):
     def passes(method, model):
         counted = Counted(model)
@@ -348,7 +348,7 @@ def test_the_number_found_keeps_the_old_and_learns_the_new(name):
         return share(model, old), share(model, new)
 
     plain, found = run(METHODS["none"]()), run(made(name))
-    grid = [run(given(name, value)) for value in ((0.01, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4) if name != "replay" else (0.25, 1.0, 2.0))]
+    grid = [run(given(name, value)) for value in ((0.01, 1.0, 100.0, 1e4) if name != "replay" else (0.25, 1.0, 2.0))]
     assert plain[1] > 0.95 and plain[0] < 0.9
     assert found[1] >= plain[1] - 0.2, "it still learns"
     assert sum(found) / 2 >= max(sum(one) / 2 for one in grid) - 0.06, (found, plain, grid)
