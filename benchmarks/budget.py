@@ -31,7 +31,7 @@ from forgetless.train.settings import Settings, build_method
 from forgetless.train.splits import read_splits
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs/results"
-BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 10, 0.9, 150, 9
+BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 10, 0.9, 120, 9
 METHOD_ARGS: dict[str, dict[str, Any]] = {"cpl": {"refresh": 4, "retain_batches": 1}}
 GUARDED = ("cpl", "none", "replay", "kl", "lora")
 ENOUGH = 0.8
@@ -117,7 +117,7 @@ def page(found: dict[str, Any]) -> str:
         f"{found['lr']:g}, batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over, seeds "
         f"{', '.join(map(str, sorted(plain)))}. Known is a fact whose answer leads by at least {found['lead']:g} nat in the untouched "
         "model (of those that lead by less, some turn by rounding alone). For every seed the known facts are dealt anew: "
-        f"{found['promise']} are the promise's, asked once at the end; of the others the method sees 75%, and the guard's probe is 25%. "
+        f"{found['promise']} are the promise's, asked once at the end; of the others the method sees 60%, and the guard's probe is 40%. "
         "Other airports are learned, in another order. Plain fine-tuning without a budget, at the same rate, is the yardstick.",
         "",
         f"Kept at every seed, and at every seed at least {ENOUGH:.0%} of what plain learned: **{_names(every)}** ({len(every)} of "
@@ -138,12 +138,23 @@ def page(found: dict[str, Any]) -> str:
         "seeds none is given, since the same fact may stand in several. Kept: the share lost is within the budget. Back: how often the "
         "guard rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds "
         "of training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on seeds "
-        "100, 0 and 1, and then left alone.",
+        "100 and 0 to 2, and then left alone.",
         "",
+        *_development(found),
         "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act, with its reason.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _development(found: dict[str, Any]) -> list[str]:
+    """What became of runs on which the policy was developed."""
+    told = [
+        f"{TITLES[one['method']]} at seed {one['seed']} learned {one['learned']} of {one['inject_total']}, lost "
+        f"{one['budget']['forgotten']} of {one['budget']['total']}, {'kept' if one['budget']['kept'] else 'broken'}"
+        for one in found.get("development", [])
+    ]
+    return ["On the way, with earlier policies and a smaller probe: " + "; ".join(told) + ".", ""] if told else []
 
 
 def _share(one: dict[str, Any], plain: dict[int, dict[str, Any]]) -> float:
@@ -179,7 +190,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the run folders go")
     parser.add_argument("--page", action="store_true", help="only write the page anew")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5, 6, 7])
     parser.add_argument("--methods", nargs="+", default=list(GUARDED), choices=GUARDED)
     parser.add_argument("--airports", type=int, default=24)
     parser.add_argument("--lr", type=float, default=LR)
@@ -192,10 +203,12 @@ def main() -> None:
 
         found = {"budget": BUDGET, "lr": options.lr, "epochs": options.epochs, "until_learned": UNTIL, "promise": PROMISE}
         found |= {"airports": options.airports, "lead": LEAD, "runs": []}
+        file = options.results / "budget.json"
+        found |= {"development": json.loads(file.read_text("utf-8")).get("development", []) if file.is_file() else []}
         for method, budget in [("none", None), *((name, BUDGET) for name in options.methods)]:
             for seed in options.seeds:
                 found["runs"].append(run(options.work, seed, method, budget, options))
-                write_json(options.results / "budget.json", found)
+                write_json(file, found)
                 one = found["runs"][-1]
                 print(json.dumps({key: value for key, value in one.items() if key not in ("looks", "budget")}), flush=True)
     found = json.loads((options.results / "budget.json").read_text("utf-8"))

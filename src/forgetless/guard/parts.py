@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from forgetless.data.question import Question
 from forgetless.data.rows import content_key
 
-PROBE, PROMISE = 0.25, 0.35
+PROBE, PROMISE = 0.3, 0.3
 """Shares of the retain set; the reference is the rest."""
+PROBE_BESIDE_HELDOUT = 0.4
+"""The probe's share of the retain set where the promise's items come from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,9 @@ class Parts:
 
 
 def divide(retain: Sequence[Question], heldout: Sequence[Question] | None, seed: int, *, reference: bool = True) -> Parts:
-    """Deal out the retain set: 40% reference, 25% probe, 35% promise; with a held-out set that is the promise, and 75% the reference.
+    """Deal out the retain set: 40% reference, 30% probe, 30% promise; with a held-out set that is the promise, and 60% the reference.
 
-    Without ``reference`` probe and promise share all of it as 25 to 35.
+    Without ``reference`` probe and promise share all of it alike.
 
     Every item's place depends on its content and the seed alone, and in every subject the shares are alike (as far as they are whole
     numbers), so a run that goes on, or one with its lines in another order, deals the same way. Questions of the same content stay
@@ -45,7 +47,7 @@ def divide(retain: Sequence[Question], heldout: Sequence[Question] | None, seed:
         subjects.setdefault(group[0].subject or "", []).append(key)
     for subject in [name for name, keys in subjects.items() if len(keys) == 1 and name]:
         subjects.setdefault("", []).extend(subjects.pop(subject))  # each row names its own
-    shares = [0.0, PROBE, PROMISE if heldout is None else 0.0]
+    shares = [0.0, PROBE, PROMISE] if heldout is None else [0.0, PROBE_BESIDE_HELDOUT, 0.0]
     shares = [share / sum(shares) for share in shares] if not reference else [1 - sum(shares), *shares[1:]]
     place: dict[str, int] = {}
     given = [0, 0, 0]
