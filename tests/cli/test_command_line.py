@@ -13,7 +13,7 @@ import yaml
 
 from cli.world import read_lines, result, snapshot, train_arguments
 
-VERBS = ("demo", "split", "diagnose", "train", "eval", "stream", "report", "methods")
+VERBS = ("demo", "split", "diagnose", "train", "compare", "eval", "stream", "report", "methods")
 SUMMARY = (
     *("method", "model", "seed", "steps", "seconds", "peak_memory_bytes", "inject_total", "learned", "learned_heldout", "retain_total"),
     *("forgotten", "retain_heldout_total", "forgotten_heldout", "conflicting_fraction", "constraint_violation", "budget", "verdict"),

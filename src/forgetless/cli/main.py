@@ -49,7 +49,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("split", split, "What a model knows and what it does not, each in halves."),
     ("diagnose", diagnose, "Before training: what would be forgotten, and why."),
     ("train", train, "Fine-tune while keeping what is known; write a run folder."),
-    ("compare", compare, "Methods against each other: tuned alike, at one budget, at equal learning."),
+    ("compare", compare, "Methods against each other, tuned alike, at equal learning."),
     ("eval", evaluate, "Score one model, or compare two item by item."),
     ("stream", stream, "One task after another: the accuracy matrix."),
     ("report", report, "One HTML page about runs; it opens offline."),

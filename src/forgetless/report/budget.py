@@ -58,7 +58,7 @@ def _view(run: Run, watched: Watched, name: str, index: int) -> BudgetView:
     verdict = sentence or f"{name}: at most {allowed} may be forgotten; the promise has not been checked yet."
     promise = run.summary.budget if run.summary else None
     wide, narrow = (_chart(watched, name, index, frame) for frame in (FRAME, NARROW))
-    head = ["", "step", "act", "", "reason"]
+    head = ["act", "step", "to what", "reason"]
     acts = Table(f"What the guard of {name} did, and why", head, _acts(watched.acts)) if watched.acts else None
     return BudgetView(name, verdict, promise.kept if promise else None, wide, narrow, SERIES, _looks(watched, name), acts)
 
@@ -116,4 +116,4 @@ def _looks(watched: Watched, name: str) -> Table:
 
 
 def _acts(acts: Sequence[GuardAct]) -> list[list[str]]:
-    return [[str(number), str(act.step), act.act, act.what, act.reason] for number, act in enumerate(acts, 1)]
+    return [[f"{number}. {act.act}", str(act.step), act.what, act.reason] for number, act in enumerate(acts, 1)]
