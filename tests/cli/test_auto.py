@@ -78,6 +78,16 @@ def test_stream_of_question_files(warm, place, method, option):
     assert json.loads(done.out)["n_seeds"] == 1
 
 
+def test_a_stream_in_half_precision(warm, place):
+    for name in ("first", "second"):
+        write_rows(place / f"{name}.jsonl", rows(name, 4))
+    stream = ["stream", "--stream", "first.jsonl,second.jsonl", "--model", "model", "--device", "cpu", "--dtype", "bfloat16"]
+    done = warm.run(*stream, "--seeds", "1", "--epochs", "1", "--lr", "1e-3", "--out", "s", "--json", cwd=place)
+    assert done.code == 0, done.err
+    wide = warm.run(*stream[:-1], "float32", "--seeds", "1", "--epochs", "1", "--lr", "1e-3", "--out", "w", "--json", cwd=place)
+    assert 2 * json.loads(done.out)["model_bytes"] <= json.loads(wide.out)["model_bytes"] + 4096
+
+
 def test_a_trainer_searches_before_its_first_step(base, tmp_path):
     from transformers import Trainer, TrainingArguments
 

@@ -89,6 +89,8 @@ def test_question_files_make_a_stream_of_their_own(forgetless, place):
         (["--stream", "split-digits", "--stream-arg", "nonsense=1"], "no such option"),
         (["--stream", "split-digits", "--method", "lora,packnet"], "both own the architecture"),
         (["--stream", "facts", "--setting", "class"], "no classes"),
+        (["--stream", "facts", "--device", "tpu"], "--device"),
+        (["--stream", "split-digits", "--dtype", "bfloat16"], "in float32"),
     ],
 )
 def test_wrong_input_is_one_line_and_writes_nothing(arguments, told, forgetless, tmp_path):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from forgetless.cli.options import Config, Debug, Json, answer
+from forgetless.cli.placement import Device, Dtype
 
 
 def stream(
@@ -26,6 +27,8 @@ def stream(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Left out: 128 for classifiers, 8 for language models.")] = None,
     memory: Annotated[int, typer.Option("--memory", help="Old examples for methods that need a retain set.")] = 2000,
     model: Annotated[str, typer.Option("--model", help="The language model.")] = "smollm2-135m",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; finished seeds stay.")] = False,
     config: Config = None,
     as_json: Json = False,
@@ -56,6 +59,8 @@ def stream(
         batch_size=batch_size,
         memory=memory,
         model=model,
+        device=device,
+        dtype=dtype,
     )
     found = run_stream(settings, lambda: build_method(names, options, METHODS), out, resume=resume, show=not as_json)
     answer(found, f"{_table(found)}\n{out}/matrix.json, {out}/report.html", as_json=as_json)

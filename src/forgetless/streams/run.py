@@ -26,8 +26,8 @@ from forgetless.train.folder import lock_file
 from forgetless.train.provenance import provenance
 from forgetless.train.settings import Settings
 
-MAY_DIFFER = {"versions", "git", "seeds"}
-"""Keys of ``config.yaml`` that a resumed run need not share: more seeds may be added to a run."""
+MAY_DIFFER = {"versions", "git", "seeds", "device"}
+"""Keys of ``config.yaml`` that a resumed run need not share: more seeds may be added to a run, and it may go on elsewhere."""
 
 
 def run_stream(
@@ -54,6 +54,9 @@ def run_stream(
     names = [name.strip() for name in settings.stream.split(",")]
     stream = make_stream(names if len(names) > 1 else names[0], settings.stream_args)
     setting = check_setting(stream, settings.setting)
+    if isinstance(stream, ClassStream) and (settings.device not in ("auto", "cpu") or settings.dtype != "float32"):
+        where, mend = "--device, --dtype", "Leave them out, or take a stream of questions"
+        raise InputError("streams of classifications are trained on the processor in float32", where=where, mend=mend)
     check_task_identity(build(), ",".join(settings.method), setting)
     config = json.loads(json.dumps(asdict(settings))) | provenance()
     _check_folder(out, config, resume=resume)
@@ -94,6 +97,7 @@ def one_seed(stream: Stream, settings: StreamSettings, method: Method, seed: int
             advance=advance,
         )
     from forgetless.data.model import load_model
+    from forgetless.data.placement import place
     from forgetless.streams.language import EVAL_BATCH, run_language
 
     training = Settings(
@@ -107,7 +111,7 @@ def one_seed(stream: Stream, settings: StreamSettings, method: Method, seed: int
         until_learned=settings.until_learned,
         seed=seed,
     )
-    language = load_model(settings.model)
+    language = place(load_model(settings.model), settings.device, settings.dtype)
     return run_language(stream, language, method, seed=seed, settings=training, memory=settings.memory, advance=advance)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forgetless.core import options
+from forgetless.data.placement import check_placement
 from forgetless.streams.stream import SETTINGS
 from forgetless.train.settings import OPTIMIZERS
 
@@ -28,6 +29,7 @@ class StreamSettings:
         batch_size: None: 128 for classifiers, 8 for language models.
         memory: examples of earlier tasks (in all) that methods in need of old data are given as their retain set.
         model: the language model.
+        device, dtype: where it computes and in which precision, as in `forgetless.data.placement.place`.
 
     Raises:
         InputError: a value is out of range.
@@ -47,6 +49,8 @@ class StreamSettings:
     batch_size: int | None = None
     memory: int = 2000
     model: str = "smollm2-135m"
+    device: str = "auto"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         options.choice("--setting", self.setting, SETTINGS)
@@ -57,5 +61,6 @@ class StreamSettings:
         options.count("--batch-size", self.batch_size)
         if self.optimizer is not None:
             options.choice("--optimizer", self.optimizer, OPTIMIZERS)
+        check_placement(self.device, self.dtype)
         if self.until_learned is not None:
             options.number("--until-learned", self.until_learned, above=True, high=1.0)
