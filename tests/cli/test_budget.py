@@ -113,7 +113,7 @@ def alone(warm, base, tmp_path_factory):
 def test_a_run_killed_while_the_guard_acts_goes_on_to_the_same_bits(warm, alone):
     """Killed by itself at durable operations spread over the run, and resumed until it ends."""
     folder, code, expected, operations = alone
-    places = random.Random(1).sample(range(1, len(operations)), 7)
+    places = random.Random(1).sample(range(1, len(operations)), 5)
     for number, place in enumerate(sorted(places)):
         done = warm.run(*arguments(f"run-{number}", *BREAKING, "--resume"), cwd=folder, die_at=place)
         assert done.code == -signal.SIGKILL
