@@ -69,7 +69,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         "model": models[0]["model"] if models else "",
         "after": models[1]["model"] if len(models) > 1 else None,
         "parts": [{"name": name, **found}],
-        **{key: value for key, value in found.items() if key in ("gate", "command")},
+        **({"gate": found["gate"]} if "gate" in found else {}),
     }
 
 
