@@ -69,7 +69,11 @@ results: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/step.py --threads 1
+	$(BIN)/python benchmarks/step.py --threads 2
+	$(BIN)/python benchmarks/step.py --whole --threads 1 --optimizers "adamw (default)"
+	$(BIN)/python benchmarks/counts.py
+	$(BIN)/python benchmarks/growth.py table docs/results/growth.json
 	$(BIN)/python benchmarks/gpu.py
 
 fuzz: $(VENV)/dev.stamp

@@ -44,13 +44,21 @@ METHODS: dict[str, tuple[float, float, str]] = {
 OTHERS = ("lora", "supermask", "osf")
 INSIDE = ", in backward"
 """At the end of a method's name: the optimizer steps inside ``backward``, so gradients never exist all at once."""
+COMPACT = ", fixed mask, compact state"
+"""At the end of a method's name: the optimizer keeps state for the weights that may move only."""
 RUNS = [
     *((name, "adamw", "float32") for name in (*METHODS, *OTHERS)),
     *((name, optimizer, "float32") for name in ("none", "cpl", "ewc", "packnet") for optimizer in ("sgd", "momentum", "adamw-8bit")),
     *((name, "adamw", "bfloat16") for name in ("none", "cpl", "kl")),
     ("lora", "adamw", "bfloat16"),
     *((name + INSIDE, optimizer, "float32") for name in ("none", "cpl") for optimizer in ("sgd", "adamw")),
+    ("cpl" + COMPACT, "adamw", "float32"),
 ]
+
+
+def plainly(name: str) -> str:
+    """The method's own name."""
+    return name.removesuffix(INSIDE).removesuffix(COMPACT)
 
 
 def child(name: str, optimizer: str, dtype: str) -> None:
@@ -70,9 +78,10 @@ def child(name: str, optimizer: str, dtype: str) -> None:
     options: dict[str, dict[str, Any]] = {
         "cpl": {"refresh": 2},
         "cpl" + INSIDE: {"refresh": "task"},
+        "cpl" + COMPACT: {"mask": "fixed", "compact_state": True},
         "generative-replay": {"count": 4, "length": 4},
     }
-    made = fl.METHODS[name.removesuffix(INSIDE)](**options.get(name, {}))
+    made = fl.METHODS[plainly(name)](**options.get(name, {}))
     if name in ("lora", "osf"):
         import peft  # noqa: F401
     start = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -119,7 +128,9 @@ def child(name: str, optimizer: str, dtype: str) -> None:
             del outputs
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     kept = session.constraint_violation
-    print(json.dumps({"peak": peak - start, "weights": weights, "trained": sum(p.numel() for p in trained), "violation": kept}))
+    held = session.metrics.get("conflicting_fraction")
+    found = {"peak": peak - start, "weights": weights, "trained": sum(p.numel() for p in trained), "violation": kept, "held": held}
+    print(json.dumps(found))
 
 
 def measure(out: Path, runs: int) -> None:
@@ -143,7 +154,7 @@ def derived(name: str, optimizer: str, dtype: str) -> float | None:
     if name.endswith(INSIDE):
         usual = derived(name.removesuffix(INSIDE), optimizer, dtype)
         return None if usual is None else usual - 4
-    if name not in METHODS:
+    if plainly(name) not in METHODS or name.endswith(COMPACT):
         return None
     size = 2 if dtype == "bfloat16" else 4
     state = OPTIMIZERS[optimizer] * (size / 4 if optimizer != "adamw-8bit" else 1)
@@ -165,8 +176,10 @@ def table(file: Path) -> None:
         mean, base = sum(values) / len(values), plain[optimizer, dtype]
         plan, alone = derived(name, optimizer, dtype), derived("none", optimizer, dtype)
         what = (
-            METHODS[name.removesuffix(INSIDE)][2]
-            if name.removesuffix(INSIDE) in METHODS
+            f"two bits of the mask; AdamW's moments of the {1 - rows[0]['held']:.0%} of the weights that may move"
+            if name.endswith(COMPACT)
+            else METHODS[plainly(name)][2]
+            if plainly(name) in METHODS
             else f"trains {rows[0]['trained'] / rows[0]['weights']:.2f} weights per weight"
         )
         plans = ("", "") if plan is None or alone is None else (f"{plan:.2f}", f"{plan - alone:+.2f}")

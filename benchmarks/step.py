@@ -1,24 +1,32 @@
 """Time of an optimizer step, CPL against plain and against the authors' rule written plainly, as ratios from one run.
 
-    python benchmarks/step.py [--weights 134515008] [--repeats 7] [--threads N]
+    python benchmarks/step.py [--weights 134515008] [--repeats 7] [--threads N] [--optimizers sgd ...] [--kinds cpl torch authors]
+    python benchmarks/step.py --whole [--repeats 7] [--threads N]
 
-The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, chunks) and under the
-authors' rule (a full fp32 reference, full copies, masks of whole tensors); the three take turns, medians are compared.
+The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under CPL in
+torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns, medians
+are compared. With ``--whole`` SmolLM2-135M is trained on batches of 8 rows of 32 tokens: forward, backward and step together, plainly and
+under CPL, and by itself the refresh of a reference from one such batch. Beside each ratio stands that of the last release
+(benchmarks/baseline.json). On one thread the processor's time counts, else that of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
+import baseline
 from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.methods import CPL
+from forgetless.ops import fused
 
 
 class Layers(nn.Module):
@@ -46,74 +54,111 @@ OPTIMIZERS: dict[str, Make] = {
 }
 
 
+KINDS = ("cpl", "torch", "authors")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=int, default=134_515_008)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--whole", action="store_true", help="whole training steps of SmolLM2-135M")
+    parser.add_argument("--json", type=Path, help="put the ratios into this file too")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    print(
-        f"n = {arguments.repeats} steps each, {torch.get_num_threads()} threads, medians (min to max); ratios are to plain in the same run"
-    )
-    print(f"{'optimizer':<18}{'plain, s':>24}{'CPL':>22}{'authors, plainly':>22}")
-    for name, make in OPTIMIZERS.items():
-        steps = {"plain": plain(arguments.weights, make), "cpl": cpl(arguments.weights, make), "authors": authors(arguments.weights, make)}
+    threads = torch.get_num_threads()
+    clock = time.process_time if threads == 1 else time.perf_counter
+    print(f"n = {arguments.repeats} steps each, {threads} threads, medians (min to max); ratios are to plain in the same run")
+    found = json.loads(arguments.json.read_text("utf-8")) if arguments.json and arguments.json.is_file() else {}
+    for name in arguments.optimizers:
+        if arguments.whole:
+            steps = whole(OPTIMIZERS[name])
+        else:
+            steps = steps_of(arguments.weights, OPTIMIZERS[name], arguments.kinds)
         times: dict[str, list[float]] = {kind: [] for kind in steps}
         for repeat in range(arguments.repeats + 2):
             for kind, step in steps.items():
-                began = time.perf_counter()
+                began = clock()
                 step()
                 if repeat > 1:  # the first steps make the optimizer's state, and CPL audits itself
-                    times[kind].append(time.perf_counter() - began)
-        base = statistics.median(times["plain"])
-        cells = [f"{base:.3f} ({min(times['plain']):.3f}-{max(times['plain']):.3f})"]
-        for kind in ("cpl", "authors"):
-            ratios = sorted(value / base for value in times[kind])
-            cells.append(f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f})")
-        print(f"{name:<18}{cells[0]:>24}{cells[1]:>22}{cells[2]:>22}", flush=True)
+                    times[kind].append(clock() - began)
+        base = statistics.median(times.pop("plain"))
+        for kind, values in times.items():
+            ratios = sorted(value / base for value in values)
+            key = f"{'whole step' if arguments.whole else 'step'}, {name}, {kind}, {threads} thread{'s'[: threads > 1]}"
+            found[key] = [round(value, 3) for value in (statistics.median(ratios), ratios[0], ratios[-1])]
+            print(f"{key:<52}{found[key][0]:>7.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f}){baseline.beside(key, found[key][0])}", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def setting(weights: int, make: Make) -> tuple[Layers, torch.optim.Optimizer, list[torch.Tensor]]:
-    """A model with gradients, its optimizer, and the gradients on the retain set."""
+def whole(make: Make) -> dict[str, Callable[[], object]]:
+    """Training steps of SmolLM2-135M, and the refresh of a reference."""
+    from forgetless.data.model import EMBEDDED, load_model
+
+    model = load_model(EMBEDDED).model.train()
+    ids = torch.randint(0, model.config.vocab_size, (8, 32), generator=torch.Generator().manual_seed(1))
+    batch, own, method = {"input_ids": ids, "labels": ids}, make(list(model.parameters())), CPL(refresh="task")
+    protected = make(list(model.parameters()))
+    session = attach(method, model, protected, Task("bench", [batch], [batch]), lambda m, b: m(**b).loss).start()
+
+    def plainly() -> None:
+        model(**batch).loss.backward()
+        own.step()
+        own.zero_grad()
+
+    def under_cpl() -> None:
+        session.total(model(**batch).loss, batch).backward()
+        protected.step()
+        protected.zero_grad()
+
+    return {"plain": plainly, "cpl": under_cpl, "refresh alone": lambda: method.begin_task(session.ctx)}
+
+
+def steps_of(weights: int, make: Make, kinds: list[str]) -> dict[str, Callable[[], object]]:
+    """The steps that take turns, on the same weights and gradients; each kind with an optimizer of its own."""
     torch.manual_seed(0)
     model = Layers(weights)
-    reference = []
-    for parameter in model.parameters():
+    parameters = list(model.parameters())
+    for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-        reference.append(torch.randn_like(parameter))
-    return model, make(list(model.parameters())), reference
+    reference = [torch.randn_like(parameter) for parameter in parameters]
+    made: dict[str, Callable[[], object]] = {"plain": make(parameters).step}
+    if {"cpl", "torch"} & set(kinds):
+        optimizer = make(parameters)
+        loss = sum((parameter * part).sum() for parameter, part in zip(parameters, reference, strict=True))
+        attach(CPL(refresh="task"), model, optimizer, Task("bench", [None], [None]), lambda m, b: loss).start()
+        made |= {"cpl": optimizer.step, "torch": lambda: in_torch(optimizer.step)}
+    if "authors" in kinds:
+        own = make(parameters)
+        made["authors"] = lambda: authors(own, parameters, reference)
+    else:
+        reference.clear()
+    return {kind: made[kind] for kind in ("plain", *kinds)}
 
 
-def plain(weights: int, make: Make) -> Callable[[], object]:
-    """The optimizer's own step."""
-    _, optimizer, _ = setting(weights, make)
-    return optimizer.step
+def in_torch(step: Callable[[], object]) -> None:
+    """A step of CPL without compiled loops."""
+    compiled = fused.loops
+    fused.loops = lambda: None  # type: ignore[assignment]  # as FORGETLESS_COMPILE=0 does from the start
+    try:
+        step()
+    finally:
+        fused.loops = compiled
 
 
-def cpl(weights: int, make: Make) -> Callable[[], object]:
-    """The same optimizer's step inside a session."""
-    model, optimizer, reference = setting(weights, make)
-    loss = sum((parameter * part).sum() for parameter, part in zip(model.parameters(), reference, strict=True))
-    attach(CPL(refresh="task"), model, optimizer, Task("bench", [None], [None]), lambda m, b: loss).start()
-    return optimizer.step
-
-
-def authors(weights: int, make: Make) -> Callable[[], object]:
+def authors(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], reference: list[torch.Tensor]) -> None:
     """The rule as the paper's code has it: full copies, a product, a mask, the masked step."""
-    model, optimizer, reference = setting(weights, make)
-
-    def step() -> None:
-        with torch.no_grad():
-            before = [parameter.detach().clone() for parameter in model.parameters()]
-            optimizer.step()
-            for parameter, old, known in zip(model.parameters(), before, reference, strict=True):
-                mask = (parameter.grad * known >= 0).to(parameter.dtype)
-                parameter.copy_(old + mask * (parameter - old))
-
-    return step
+    with torch.no_grad():
+        before = [parameter.detach().clone() for parameter in parameters]
+        optimizer.step()
+        for parameter, old, known in zip(parameters, before, reference, strict=True):
+            mask = (parameter.grad * known >= 0).to(parameter.dtype)
+            parameter.copy_(old + mask * (parameter - old))
 
 
 if __name__ == "__main__":
