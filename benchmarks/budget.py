@@ -163,7 +163,7 @@ def _share(one: dict[str, Any], plain: dict[int, dict[str, Any]]) -> float:
 
 
 def _names(names: list[str]) -> str:
-    return ", ".join(TITLES[name] for name in names) or "none"
+    return ", ".join(TITLES[name] for name in names) or "no method"
 
 
 def _plain_row(one: dict[str, Any]) -> str:
