@@ -150,5 +150,5 @@ def test_the_example_for_github_runs_as_it_stands(world):
     assert done.returncode == 3, done.stderr  # it forgot nothing, and learned nothing
     report = json.loads((world / "gate.json").read_text("utf-8"))
     statuses = {(one["kind"], one["part"]): one["status"] for one in report["gate"]["criteria"]}
-    assert statuses["forgetting", "all"] == "passed" and statuses["learned", "inject"] == "failed"
+    assert statuses["forgetting", "all"] == "passed" and statuses["learned", "inject"] != "passed"
     assert ElementTree.parse(world / "gate.xml").getroot().tag == "testsuites"
