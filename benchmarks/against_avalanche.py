@@ -4,8 +4,8 @@
     python benchmarks/against_avalanche.py table docs/results/against_avalanche.json
 
 An MLP 784-400-400-10, five tasks of two classes with 1,024 random pictures each, batches of 128 from a data loader, SGD at 0.01 on one
-thread, class-incremental. Counted is processor time from one optimizer step to the next inside an epoch, from the third task on; work at
-the end of a task is left out. The two libraries take turns. Needs `avalanche-lib` (measured with 0.6.0), which is no requirement of
+thread, class-incremental. Counted is processor time from one optimizer step to the next inside an epoch, from the third task on; what ends
+a task is left out. The two libraries take turns. Needs `avalanche-lib` (measured with 0.6.0), which is no requirement of
 forgetless; without it the program says so and measures nothing. Avalanche imports torchvision, of which this uses nothing.
 """
 

@@ -3,8 +3,8 @@
     python benchmarks/step.py [--weights 134515008] [--repeats 7] [--threads N] [--optimizers sgd ...] [--kinds cpl torch authors]
     python benchmarks/step.py --whole [--repeats 7] [--threads N]
 
-The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under CPL in
-torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns, medians
+The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under CPL
+in torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns, medians
 are compared. With ``--whole`` SmolLM2-135M is trained on batches of 8 rows of 32 tokens: forward, backward and step together, plainly and
 under CPL, and by itself the refresh of a reference from one such batch. Beside each ratio stands that of the last release
 (benchmarks/baseline.json). On one thread the processor's time counts, else that of the clock.
@@ -75,10 +75,8 @@ def main() -> None:
     print(f"n = {arguments.repeats} steps each, {threads} threads, medians (min to max); ratios are to plain in the same run")
     found = json.loads(arguments.json.read_text("utf-8")) if arguments.json and arguments.json.is_file() else {}
     for name in arguments.optimizers:
-        if arguments.whole:
-            steps = whole(OPTIMIZERS[name])
-        else:
-            steps = steps_of(arguments.weights, OPTIMIZERS[name], arguments.kinds)
+        make = OPTIMIZERS[name]
+        steps = whole(make) if arguments.whole else steps_of(arguments.weights, make, arguments.kinds)
         times: dict[str, list[float]] = {kind: [] for kind in steps}
         for repeat in range(arguments.repeats + 2):
             for kind, step in steps.items():
