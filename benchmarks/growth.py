@@ -3,10 +3,10 @@
     python benchmarks/growth.py measure --out docs/results/growth.json    # goes on where it stopped
     python benchmarks/growth.py table docs/results/growth.json            # and draws docs/results/growth.svg beside it
 
-Small MLPs on random numbers, batches of 32, SGD, one thread. Time is of the processor for one training step, the median of 20 (the first 3 left
-out); memory is what the method holds between two steps, in bytes, exactly: all tensors of its state. Of the memories the time is also that
-of the end of a task, where they are filled. An exponent of 1 is a straight line: log of the growth over log of what grew tenfold, at the
-upper end.
+Small MLPs on random numbers, batches of 32, SGD, one thread. Time is of the processor for one training step, the median of 20 (the first
+3 left out); memory is what the method holds between two steps, in bytes, exactly: all tensors of its state. Of the memories the time is
+also that of the end of a task, where they are filled. An exponent of 1 is a straight line: log of the growth over log of what grew
+tenfold, at the upper end.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/step.py [--weights 134515008] [--repeats 7] [--threads N] [--optimizers sgd ...] [--kinds cpl torch authors]
     python benchmarks/step.py --whole [--repeats 7] [--threads N]
 
-The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under CPL
-in torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns, medians
-are compared. With ``--whole`` SmolLM2-135M is trained on batches of 8 rows of 32 tokens: forward, backward and step together, plainly and
-under CPL, and by itself the refresh of a reference from one such batch. Beside each ratio stands that of the last release
+The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under
+CPL in torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns,
+medians are compared. With ``--whole`` SmolLM2-135M is trained on batches of 8 rows of 32 tokens: forward, backward and step together,
+plainly and under CPL, and by itself the refresh of a reference from one such batch. Beside each ratio stands that of the last release
 (benchmarks/baseline.json). On one thread the processor's time counts, else that of the clock.
 """
 
