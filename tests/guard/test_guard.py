@@ -156,3 +156,19 @@ def test_bisection_finds_the_largest_share_to_a_thirty_second(edge):
     found = largest(good)
     assert found <= edge < found + 1 / 32
     assert len(asked) == 5
+
+
+def test_back_at_the_start_the_weights_are_the_first_ones_and_the_moments_stay():
+    running, point = session(Plain()), Point()
+    with running:
+        ctx = running.ctx
+        start = copy.deepcopy(ctx.model)
+        point.take(0, ctx.model, ctx.optimizer, running.method)
+        step(running, 3)
+        moments = copy.deepcopy(ctx.optimizer.state_dict()["state"])
+        point.put_back(ctx.model, ctx.optimizer, running.method, warm=True)
+        assert same(start, ctx.model)
+        now = ctx.optimizer.state_dict()["state"]
+        assert all(torch.equal(now[key][name], value) for key, entry in moments.items() for name, value in entry.items())
+        point.put_back(ctx.model, ctx.optimizer, running.method)
+        assert not ctx.optimizer.state_dict()["state"]

@@ -48,6 +48,14 @@ def test_the_first_look_over_the_budget_tightens_and_the_next_goes_back_with_a_l
     assert PATIENCE == 2
 
 
+def test_while_looks_over_the_budget_get_better_nothing_is_done():
+    guard = policy()
+    assert names(guard.judge(look(9, expected=0.09))) == [ROLL_BACK, TIGHTEN, LOWER]
+    assert names(guard.judge(look(5, expected=0.05))) == [TIGHTEN]
+    assert [guard.judge(look(count, expected=count / 100)) for count in (4, 3)] == [[], []]
+    assert names(guard.judge(look(3, expected=0.03)))[0] == ROLL_BACK
+
+
 def test_a_good_look_between_starts_the_patience_anew():
     guard = policy()
     found = [names(guard.judge(look(count))) for count in (3, 0, 3, 0, 3)]

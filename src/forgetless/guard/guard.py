@@ -21,6 +21,8 @@ from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, RAISE, ROLL_BAC
 from forgetless.guard.verdict import nothing_known
 from forgetless.ops.interpolation import largest
 
+HALVINGS = 3
+"""Looks on the line to the last good point: so the share of the way is found to an eighth."""
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -201,8 +203,7 @@ class Guard:
             scale_rates(optimizer, 1 / FACTOR if act.name == LOWER else FACTOR, scheduler)
             what = f"to {optimizer.param_groups[0]['lr']:.3g}"
         if act.name == ROLL_BACK:
-            self._put_back(session)
-            what = f"to step {self._point.step}"
+            what = self._go_back(session)
         if act.name == STOP:
             what = f"with the weights of step {self._point.step}"
         self._act(act.name, act.reason, what, step)
@@ -215,10 +216,32 @@ class Guard:
         self._point.take(session.ctx.step, session.ctx.model, session.ctx.optimizer, session.method)
         self._level = self._tightened
 
+    def _go_back(self, session: Session) -> str:
+        """Towards the last good look, no farther than the budget asks (without ``blend``: all the way). Returns how far."""
+        ctx, bad, since = session.ctx, self.last, self._point.step
+        alpha = 0.0
+        if self.budget.blend:
+            end = trained(ctx.model)
+
+            def good(share: float) -> bool:
+                put(ctx.model, self._point.weights, end, share)
+                return self.policy.good(self._look(ctx.step))
+
+            alpha = largest(good, HALVINGS)
+        if not alpha:
+            self.last = bad
+            self._put_back(session)
+            return f"to step {since}"
+        put(ctx.model, self._point.weights, end, alpha)
+        self._look(ctx.step)
+        self._take(session)
+        self._went_back()
+        return f"to {alpha:.3g} of the way from step {since}"
+
     def _put_back(self, session: Session) -> None:
         """Back to the last good look; what has been tightened since stays so."""
         ctx = session.ctx
-        self._point.put_back(ctx.model, ctx.optimizer, session.method)
+        self._point.put_back(ctx.model, ctx.optimizer, session.method, warm=True)
         for _ in range(self._tightened - self._level):
             session.method.tighten(ctx, FACTOR)
         self._went_back()

@@ -31,19 +31,31 @@ class Point:
         self._optimizer = copied(optimizer.state_dict())
         self._method = {} if method is None else copied(method.state_dict())
 
-    def put_back(self, model: nn.Module, optimizer: torch.optim.Optimizer, method: Method | None) -> None:
-        """Put it in place, but for the learning rates, which stay as they are."""
+    def put_back(self, model: nn.Module, optimizer: torch.optim.Optimizer, method: Method | None, *, warm: bool = False) -> None:
+        """Put it in place, but for the learning rates, which stay as they are.
+
+        Args:
+            model, optimizer, method: what was copied.
+            warm: where the point was taken before the optimizer's first step, leave its moments as they are: Adam's first steps without
+                any move every weight by the whole learning rate, and that is what does most of the harm.
+        """
         with torch.no_grad():
             for name, tensor in moving(model):
                 tensor.copy_(self._weights[name])
         rates = [(group["lr"], group.get("initial_lr")) for group in optimizer.param_groups]
-        optimizer.load_state_dict(copied(self._optimizer))
+        if not (warm and not self._optimizer["state"]):
+            optimizer.load_state_dict(copied(self._optimizer))
         for group, (rate, start) in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
             if start is not None:
                 group["initial_lr"] = start
         if method is not None:
             method.load_state_dict(copied(self._method))
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The trainable weights and the buffers as they were, in main memory."""
+        return self._weights
 
     def state_dict(self) -> State:
         """Tensors and plain values."""

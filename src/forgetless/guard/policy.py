@@ -12,7 +12,7 @@ TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back
 FACTOR = 2.0
 """By how much one act tightens the method, or divides the learning rate."""
 MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 3, 6
-AIM = 2 / 3
+AIM = 0.6
 """The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
@@ -51,7 +51,8 @@ class Policy:
 
     In order: tighten the method; lower the rate; go back to the last good look; stop there. A look over the budget that proves
     nothing yet is answered by what can be undone; `PATIENCE` of them one after another, or one that alarms (`evidence.alarms`), by
-    going back, and with a lower rate from there. After `CALM` calm looks the rate goes up again by one step, so that a guard that was
+    going back, and with a lower rate from there. While looks over the budget get better one after another nothing is done: what was
+    tightened is at work. After `CALM` calm looks the rate goes up again by one step, so that a guard that was
     too careful still learns; once a look after that is over the budget it never does again.
 
     Attributes:
@@ -59,6 +60,7 @@ class Policy:
         looks: so far.
         tightened, lowered: how many steps of each are in force; rollbacks: how many there were.
         over, calm: looks one after another that were over the budget, or within half of it.
+        worse: how bad the last look over the budget was; None after a good one, and after going back.
         stopped: whether training ends.
         on_trial, tried: whether the rate has been raised again, and whether that went wrong.
     """
@@ -70,6 +72,7 @@ class Policy:
     rollbacks: int = 0
     over: int = 0
     calm: int = 0
+    worse: float | None = None
     stopped: bool = False
     on_trial: bool = False
     tried: bool = False
@@ -85,12 +88,16 @@ class Policy:
         """Take a look in; what is to be done, in order. Call it once for each look."""
         self.looks += 1
         if self.good(look):
-            self.over, self.calm = 0, self.calm + 1 if look.forgotten <= self.allowed * look.total / 2 else 0
+            self.over, self.worse = 0, None
+            self.calm = self.calm + 1 if look.forgotten <= self.allowed * look.total / 2 else 0
             if self.calm >= CALM and self.lowered and not self.tried:
                 self.calm, self.lowered, self.on_trial = 0, self.lowered - 1, True
                 return [Act(RAISE, f"{CALM} looks one after another were within half the budget")]
             return []
         self.over, self.calm, self.tried = self.over + 1, 0, self.tried or self.on_trial
+        last, self.worse = self.worse, max(look.forgotten / look.total, look.expected or 0.0)
+        if last is not None and self.worse < last:
+            return []
         what = f"{look.forgotten} of {look.total} forgotten"
         proven = alarms(look.forgotten, look.total, self.allowed, self.looks)
         if proven:
@@ -103,7 +110,7 @@ class Policy:
             return [self._careful(reason)] if self._can() else []
         if self.over > 1 and not proven:
             reason += f", in {self.over} looks one after another"
-        self.over = 0
+        self.over, self.worse = 0, None
         if self.rollbacks >= MOST_ROLLBACKS:
             self.stopped = True
             return [Act(ROLL_BACK, reason), Act(STOP, f"it went back {self.rollbacks} times before")]
