@@ -19,7 +19,7 @@ from forgetless.guard.look import Standing, expected_share, standing
 from forgetless.guard.point import Point, scale_rates
 from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, RAISE, ROLL_BACK, STOP, TIGHTEN, Act, Look, Policy
 from forgetless.guard.verdict import nothing_known
-from forgetless.ops.interpolation import largest
+from forgetless.ops.interpolation import BISECTIONS, largest
 
 HALVINGS = 3
 """Looks on the line to the last good point: so the share of the way is found to an eighth."""
@@ -125,6 +125,34 @@ class Guard:
         self.seconds += time.perf_counter() - began
         return True
 
+    def settle(self, session: Session, enough: Callable[[], bool]) -> bool:
+        """Where the last look was over the budget: whether some way back on the line to the start is within it, with enough learned.
+
+        If so training may end there; else nothing changes.
+        """
+        bad = self.last
+        if bad is None or self.policy.good(bad) or not self._origin:
+            return False
+        began, model = time.perf_counter(), session.ctx.model
+        alpha, end = self._along(model, self._origin, bad.step, HALVINGS)
+        put(model, self._origin, end, alpha)
+        settled = bool(alpha) and self._agreed(enough())
+        if settled:
+            look = self._look(bad.step)
+            self.blend = alpha
+            self._take(session)
+            self._act(
+                "blend",
+                f"enough is learned, with {bad.forgotten} of {bad.total} forgotten",
+                f"{alpha:.3g} of the way from the start",
+                look.step,
+            )
+        else:
+            put(model, self._origin, end, 1.0)
+            self.last = bad
+        self.seconds += time.perf_counter() - began
+        return settled
+
     def end(self, session: Session, learned: Callable[[], float]) -> None:
         """After the last step: leave weights that keep the budget on the probe.
 
@@ -150,13 +178,7 @@ class Guard:
         if bad.expected is not None:
             reason += f" and {bad.expected:.3g} expected by the margins"
         if self._origin:
-            end = trained(model)
-
-            def good(alpha: float) -> bool:
-                put(model, self._origin, end, alpha)
-                return self.policy.good(self._look(bad.step))
-
-            alpha = largest(good)
+            alpha, end = self._along(model, self._origin, bad.step, BISECTIONS)
             put(model, self._origin, end, alpha)
             blended = self._agreed(learned())
             self._put_back(session)
@@ -170,6 +192,19 @@ class Guard:
             self._put_back(session)
             self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
         self.last = self._look(bad.step)
+
+    def _along(self, model: Any, start: Weights, step: int, tries: int) -> tuple[float, Weights]:
+        """The largest share of the way from ``start`` that is within the budget, and the end of the way, which are the weights that stand.
+
+        Leaves the weights somewhere on it.
+        """
+        end = trained(model)
+
+        def good(alpha: float) -> bool:
+            put(model, start, end, alpha)
+            return self.policy.good(self._look(step))
+
+        return largest(good, tries), end
 
     def _ask(self, questions: Sequence[Question]) -> Standing:
         budget = self.budget
@@ -219,15 +254,7 @@ class Guard:
     def _go_back(self, session: Session) -> str:
         """Towards the last good look, no farther than the budget asks (without ``blend``: all the way). Returns how far."""
         ctx, bad, since = session.ctx, self.last, self._point.step
-        alpha = 0.0
-        if self.budget.blend:
-            end = trained(ctx.model)
-
-            def good(share: float) -> bool:
-                put(ctx.model, self._point.weights, end, share)
-                return self.policy.good(self._look(ctx.step))
-
-            alpha = largest(good, HALVINGS)
+        alpha, end = self._along(ctx.model, self._point.weights, ctx.step, HALVINGS) if self.budget.blend else (0.0, {})
         if not alpha:
             self.last = bad
             self._put_back(session)
@@ -251,6 +278,7 @@ class Guard:
         return {
             "policy": self.policy.state_dict(),
             "last": None if self.last is None else asdict(self.last),
+            "blend": self.blend,
             "acts": self.acts,
             "seconds": self.seconds,
             "start": self._start,
@@ -264,7 +292,7 @@ class Guard:
         """Take up what `state_dict` gave; before `begin`."""
         self.policy.load_state_dict(state["policy"])
         self.last = None if state["last"] is None else Look(**state["last"])
-        self.acts, self.seconds, self._start = state["acts"], state["seconds"], state["start"]
+        self.blend, self.acts, self.seconds, self._start = state["blend"], state["acts"], state["seconds"], state["start"]
         known = set(state["known"])
         self._probe = [question for question in self._probe if question.id in known]
         self._point.load_state_dict(state["point"])

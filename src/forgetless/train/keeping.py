@@ -20,7 +20,7 @@ from forgetless.guard.reserves import with_reserves
 from forgetless.guard.verdict import Promise, nothing_known, promise
 from forgetless.progress import note
 from forgetless.train.batches import Batches
-from forgetless.train.evaluate import Verdicts, changes
+from forgetless.train.evaluate import Verdicts, changes, learned_share
 from forgetless.train.folder import BUDGET_LOG, RunFolder
 from forgetless.train.processes import Processes
 from forgetless.train.settings import BUDGET_PROBE, INJECT, RETAIN, RETAIN_HELDOUT, Settings
@@ -120,6 +120,19 @@ class Keeping:
     def good(self) -> bool:
         """Whether the last look was within the budget."""
         return self.guard is None or self.guard.good
+
+    def settle(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
+        """After an epoch with enough learned but a last look over the budget: some way back to the start, if that keeps both."""
+        wanted, begun, found = self.settings.until_learned, {INJECT: before[INJECT]}, after
+        if self.guard is None or wanted is None or learned_share(changes(begun, after)) < wanted:
+            return after
+
+        def enough() -> bool:
+            nonlocal found
+            found = score({INJECT: self.splits[INJECT]})
+            return learned_share(changes(begun, found)) >= wanted
+
+        return found if self.guard.settle(session, enough) else after
 
     def end(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
         """After the last step: leave weights that keep the budget on the probe; the verdicts on them."""

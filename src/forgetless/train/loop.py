@@ -145,9 +145,9 @@ class _Run:
             if not session.ctx.step:
                 self._log({"kind": "epoch", "epoch": 0, "step": 0, "seconds": 0.0, "splits": changes(begun, begun)})
             while not self._ends(session.ctx.step, epoch, begun, after):
-                done = self._epoch(session, epoch, after)
-                epoch += 1
+                done, epoch = self._epoch(session, epoch, after), epoch + 1
                 after = self._evaluate(f"scoring after epoch {epoch}", self.keeping.scored)
+                after = self.keeping.settle(session, begun, after, lambda splits: self._evaluate("scoring on the way back", splits))
                 self._log_epoch(session, epoch, done, begun, after)
                 self._checkpoint(session, epoch, 0, after)
             why = self._ends(session.ctx.step, epoch, begun, after)
