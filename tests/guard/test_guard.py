@@ -10,6 +10,9 @@ from forgetless.core.method import Chain
 from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.guard.blend import put, trained
+from forgetless.guard.budget import Budget
+from forgetless.guard.guard import Guard
+from forgetless.guard.look import Standing
 from forgetless.guard.point import Point, scale_rates
 from forgetless.guard.reserves import REFRESH, WaitingCPL, WaitingReplay, with_reserves
 from forgetless.methods.cpl import CPL
@@ -172,3 +175,54 @@ def test_back_at_the_start_the_weights_are_the_first_ones_and_the_moments_stay()
         assert all(torch.equal(now[key][name], value) for key, entry in moments.items() for name, value in entry.items())
         point.put_back(ctx.model, ctx.optimizer, running.method)
         assert not ctx.optimizer.state_dict()["state"]
+
+
+class Far(Guard):
+    """A guard whose ten questions turn one after another as the weights move away from where they were."""
+
+    def _ask(self, questions):
+        model = self.language
+        far = sum(float((p - self._origin[name]).abs().sum()) for name, p in model.named_parameters()) / self.limit
+        return Standing([number >= 10 * far for number in range(len(questions))], None)
+
+
+def far(running, limit):
+    told = []
+    guard = Far(Budget(0.2), running.ctx.model, [None] * 10, every=3, tell=told.append, agreed=lambda value: value)
+    guard.limit = limit
+    guard.remember(running.ctx.model)
+    guard._start = [True] * 10
+    guard._take(running)
+    return guard, told
+
+
+def test_where_enough_is_learned_it_goes_back_on_the_line_as_far_as_it_must_or_not_at_all():
+    running = session(Plain())
+    with running:
+        start = copy.deepcopy(running.ctx.model)
+        guard, told = far(running, 1.0)
+        step(running, 5)
+        end = copy.deepcopy(running.ctx.model)
+        guard.limit = 2 * sum(float((p - q).abs().sum()) for p, q in zip(end.parameters(), start.parameters(), strict=True))
+        assert guard._look(5).forgotten == 5 and not guard.good
+        assert not guard.settle(running, lambda: False)
+        assert same(running.ctx.model, end) and guard.blend is None and not guard.good
+        assert guard.settle(running, lambda: True)
+        assert guard.blend == 0.375 and guard.good and guard.last.forgotten <= 2
+        for p, first, last in zip(running.ctx.model.parameters(), start.parameters(), end.parameters(), strict=True):
+            torch.testing.assert_close(p, torch.lerp(first, last, 0.375))
+        assert told[-1]["act"] == "blend" and not guard.settle(running, lambda: True)
+
+
+def test_it_goes_back_no_farther_than_the_budget_asks():
+    running = session(Plain())
+    with running:
+        start = copy.deepcopy(running.ctx.model)
+        guard, _ = far(running, 1.0)
+        step(running, 5)
+        length = sum(float((p - q).abs().sum()) for p, q in zip(running.ctx.model.parameters(), start.parameters(), strict=True))
+        guard.limit = 2 * length
+        assert guard._go_back(running) == "to 0.375 of the way from step 0" and guard.good
+        guard.limit = 1e-3 * length
+        guard._point.take(0, start, torch.optim.AdamW(start.parameters()), running.method)
+        assert guard._go_back(running) == "to step 0" and same(running.ctx.model, start)
