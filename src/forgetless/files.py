@@ -91,16 +91,21 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     temporary = out.with_name(f".{out.name}.tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with naming(out):
+    missing = [folder for folder in out.parents if not folder.exists()]
+    with naming(out):
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             yield temporary
             os.replace(temporary, out)
             sync_folder(out.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with suppress(OSError):  # not empty: then it is somebody else's
+                for folder in missing:
+                    folder.rmdir()
+            raise
 
 
 def left_overs(*folders: Path) -> list[Path]:

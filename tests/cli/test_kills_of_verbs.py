@@ -18,7 +18,7 @@ TIMES = {"seconds", "eval_seconds", "peak_memory_bytes", "seconds_per_step"}
 VERBS: dict[str, list[str]] = {
     "split": ["--model", "model", "--data", "all.jsonl"],
     "diagnose": ["--model", "model", "--inject", "inject.jsonl", "--retain", "retain.jsonl", "--rates", "1e-5", "--curve-items", "1"],
-    "stream": ["--stream", "split-digits", "--method", "replay", "--seeds", "2", "--steps", "8", "--batch-size", "16", "--resume"],
+    "stream": ["--stream", "split-digits", "--method", "replay", "--seeds", "2", "--steps", "4", "--batch-size", "16", "--resume"],
 }
 
 

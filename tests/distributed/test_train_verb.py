@@ -31,7 +31,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("verb")
     write_questions(folder)
     make_tiny_model(folder / "raw")
-    taught = ["train", "--model", "raw", "--inject", "known.jsonl", "--method", "none", "--lr", "1e-2", "--epochs", "40"]
+    taught = ["train", "--model", "raw", "--inject", "known.jsonl", "--method", "none", "--lr", "1e-2", "--epochs", "80"]
     run([*taught, "--batch-size", "6", "--until-learned", "0.9", "--out", "taught", "--json"], folder)
     (folder / "taught" / "model").rename(folder / "model")
     return folder

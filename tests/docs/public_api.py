@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
 import forgetless
@@ -26,7 +27,8 @@ def _signature(value: object) -> str:
         parameters = inspect.signature(value).parameters.values()  # type: ignore[arg-type]
     except ValueError:
         return "(...)"
-    return f"({', '.join(str(one.replace(annotation=one.empty)) for one in parameters)})"
+    shown = ", ".join(str(one.replace(annotation=one.empty)) for one in parameters)
+    return f"({re.sub(r' at 0x[0-9a-f]+', '', shown)})"
 
 
 if __name__ == "__main__":

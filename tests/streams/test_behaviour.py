@@ -53,6 +53,7 @@ CASES = {
     "si": Case("domain", {"strength": 3.0}, 0.05, 0.91),
     "mas": Case("domain", {"strength": 0.03}, 0.35, 0.86),
     "lwf": Case("domain", {"strength": 0.3}, 0.18, 0.85),
+    "wise": Case("pretrained", {"alpha": 0.7}, 0.02, 0.5),
     "l2sp": Case("pretrained", {"strength": 0.1}, 0.25, 0.88),
     "kl": Case("pretrained", {"strength": 0.3}, 0.12, 0.9),
     "osf": Case("pretrained", {}, 0.1, 0.84),

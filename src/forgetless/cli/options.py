@@ -30,7 +30,7 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
     except yaml.MarkedYAMLError as error:
         where = f"{value}:{error.problem_mark.line + 1}" if error.problem_mark else str(value)
         raise InputError(f"it is not YAML ({error.problem})", where=where, mend=mend) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError("it is not YAML in UTF-8", where=str(value), mend=mend) from error
     except OSError as error:
         raise InputError(f"it cannot be read ({error.strerror})", where=str(value), mend="Check the path of --config") from error

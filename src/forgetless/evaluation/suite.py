@@ -116,7 +116,7 @@ def read_suite(source: str, *, limit: int | None = None) -> Suite:
     except yaml.MarkedYAMLError as error:
         where = f"{path}:{error.problem_mark.line + 1}" if error.problem_mark else str(path)
         raise InputError(f"it is not YAML ({error.problem})", where=where, mend=_MEND) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError("it is not YAML in UTF-8", where=str(path), mend=_MEND) from error
     if not isinstance(given, dict) or not isinstance(given.get("parts"), list) or not given["parts"]:
         raise InputError("it holds no parts", where=str(path), mend=_MEND)

@@ -103,7 +103,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     """A short distinct name for each run: its method, then its learning rate, its seed, its folder, a number."""
     rates: dict[str, set[object]] = {}
     for run in runs:
-        rates.setdefault(run.method, set()).add(run.config.get("lr"))
+        rates.setdefault(run.method, set()).add(_rate(run))
     by_method = [f"{run.method} lr {run.config['lr']:g}" if _many_rates(rates[run.method]) else run.method for run in runs]
     by_seed = [
         name if by_method.count(name) == 1 or run.seed is None else f"{name} seed {run.seed}"
@@ -113,6 +113,11 @@ def labels(runs: Sequence[Run]) -> list[str]:
         name if by_seed.count(name) == 1 else f"{name} ({run.folder.resolve().name})" for name, run in zip(by_seed, runs, strict=True)
     ]
     return [name if by_folder.count(name) == 1 else f"{name} #{by_folder[:index].count(name) + 1}" for index, name in enumerate(by_folder)]
+
+
+def _rate(run: Run) -> object:
+    rate = run.config.get("lr")
+    return rate if isinstance(rate, int | float) else None
 
 
 def _many_rates(rates: set[object]) -> bool:

@@ -92,7 +92,7 @@ def _lines(path: Path, notes: list[str], *, may_be_torn: bool) -> list[Fields]:
 def _config(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(_read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"is not YAML ({str(error).splitlines()[0]})", where=str(path), mend="Restore the file or train again") from error
     fields = Fields(value, str(path))
     fields.text("method")

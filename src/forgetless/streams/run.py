@@ -181,7 +181,7 @@ def _check_folder(out: Path, config: dict[str, Any], *, resume: bool) -> None:
             raise InputError(what, where=str(out), mend="Go on with a run by --resume, or name a new folder for --out")
         try:
             old = yaml.safe_load(file.read_text("utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise InputError("its config.yaml cannot be read", where=str(out), mend="Name a new folder for --out") from error
         for name in sorted(set(config) - MAY_DIFFER):
             was = old.get(name) if isinstance(old, dict) else None

@@ -72,7 +72,7 @@ class RunFolder:
         where = str(self.path)
         try:
             old = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise InputError("its config.yaml cannot be read", where=where, mend=ANOTHER.capitalize()) from error
         if not isinstance(old, dict) or not isinstance(old.get("files"), dict):
             raise InputError("its config.yaml is not of a run", where=where, mend=ANOTHER.capitalize())

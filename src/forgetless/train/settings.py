@@ -142,7 +142,7 @@ def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str,
             )
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise InputError(
                 f"the value of {key} cannot be read", where="--method-arg", mend="Give a number, a word, true or false"
             ) from error
