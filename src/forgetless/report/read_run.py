@@ -66,10 +66,17 @@ def _read_text(path: Path) -> str:
 
 
 def _json_file(path: Path) -> Fields:
+    return Fields(_json(_read_text(path), str(path)), str(path))
+
+
+def _json(text: str, where: str) -> Any:
     try:
-        return Fields(json.loads(_read_text(path)), str(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"is not JSON ({error.msg})", where=f"{path}:{error.lineno}", mend="Restore the file or train again") from error
+        line = f":{error.lineno}" if "\n" in text else ""
+        raise InputError(f"is not JSON ({error.msg})", where=f"{where}{line}", mend="Restore the file or train again") from error
+    except RecursionError as error:
+        raise InputError("is nested too deeply", where=where, mend="Restore the file or train again") from error
 
 
 def _lines(path: Path, notes: list[str], *, may_be_torn: bool) -> list[Fields]:
@@ -79,12 +86,12 @@ def _lines(path: Path, notes: list[str], *, may_be_torn: bool) -> list[Fields]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
+            value = _json(line, f"{path}:{number}")
+        except InputError:
             if may_be_torn and number == len(lines):  # no newline after it: the run was stopped while writing
                 notes.append(f"The last line of {path.name} was cut off and is left out.")
                 continue
-            raise InputError(f"is not JSON ({error.msg})", where=f"{path}:{number}", mend="Restore the file or train again") from error
+            raise
         rows.append(Fields(value, f"{path}:{number}"))
     return rows
 
