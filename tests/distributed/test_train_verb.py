@@ -22,7 +22,8 @@ def run(arguments, place, processes=1, code=0):
     environment = {key: value for key, value in os.environ.items() if key != "FORGETLESS_CACHE"} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *launch, "-m", "forgetless", *map(str, arguments)]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    assert (done.returncode == 0) == (code == 0), done.stdout[-2000:] + done.stderr[-4000:]
+    whole = (0, 1, 3) if code == 3 else (0,)  # 3: whole too, with the promise broken, of which the launcher makes 1
+    assert (done.returncode in whole) == (code in whole), done.stdout[-2000:] + done.stderr[-4000:]
     return done
 
 
@@ -90,7 +91,7 @@ def test_two_processes_keep_a_budget_by_the_looks_and_acts_of_one(place):
     told = []
     for processes in (1, 2):
         more = ["--budget", 0.3, "--budget-every", 2, "--batch-size", 4, "--lr", "1e-2"]
-        done = run(train_arguments(f"budget-{processes}", *more, method="none", epochs=2), place, processes)
+        done = run(train_arguments(f"budget-{processes}", *more, method="none", epochs=2), place, processes, code=3)
         lines = read_lines(place / f"budget-{processes}" / "budget.jsonl")
         keys = ("kind", "step", "forgotten", "total", "act", "what")
         told.append(([[line.get(key) for key in keys] for line in lines], json.loads(done.stdout)["budget"]["forgotten"]))

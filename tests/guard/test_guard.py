@@ -203,7 +203,7 @@ def test_where_enough_is_learned_it_goes_back_on_the_line_as_far_as_it_must_or_n
         guard, told = far(running, 1.0)
         step(running, 5)
         end = copy.deepcopy(running.ctx.model)
-        guard.limit = 2 * sum(float((p - q).abs().sum()) for p, q in zip(end.parameters(), start.parameters(), strict=True))
+        guard.limit = 2 * sum(float((p - q).detach().abs().sum()) for p, q in zip(end.parameters(), start.parameters(), strict=True))
         assert guard._look(5).forgotten == 5 and not guard.good
         assert not guard.settle(running, lambda: False)
         assert same(running.ctx.model, end) and guard.blend is None and not guard.good
@@ -220,7 +220,7 @@ def test_it_goes_back_no_farther_than_the_budget_asks():
         start = copy.deepcopy(running.ctx.model)
         guard, _ = far(running, 1.0)
         step(running, 5)
-        length = sum(float((p - q).abs().sum()) for p, q in zip(running.ctx.model.parameters(), start.parameters(), strict=True))
+        length = sum(float((p - q).detach().abs().sum()) for p, q in zip(running.ctx.model.parameters(), start.parameters(), strict=True))
         guard.limit = 2 * length
         assert guard._go_back(running) == "to 0.375 of the way from step 0" and guard.good
         guard.limit = 1e-3 * length

@@ -126,27 +126,22 @@ class Guard:
         return True
 
     def settle(self, session: Session, enough: Callable[[], bool]) -> bool:
-        """Where the last look was over the budget: whether some way back on the line to the start is within it, with enough learned.
+        """Where a look is over the budget: whether some way back on the line to the start is within it, with enough learned.
 
         If so training may end there; else nothing changes.
         """
-        bad = self.last
-        if bad is None or self.policy.good(bad) or not self._origin:
+        began, model, bad = time.perf_counter(), session.ctx.model, self._fresh(session.ctx.step)
+        if self.policy.good(bad) or not self._origin:
+            self.seconds += time.perf_counter() - began
             return False
-        began, model = time.perf_counter(), session.ctx.model
         alpha, end = self._along(model, self._origin, bad.step, HALVINGS)
         put(model, self._origin, end, alpha)
         settled = bool(alpha) and self._agreed(enough())
         if settled:
-            look = self._look(bad.step)
-            self.blend = alpha
+            self._look(bad.step)
             self._take(session)
-            self._act(
-                "blend",
-                f"enough is learned, with {bad.forgotten} of {bad.total} forgotten",
-                f"{alpha:.3g} of the way from the start",
-                look.step,
-            )
+            self.blend, what = alpha, f"{alpha:.3g} of the way from the start"
+            self._act("blend", f"enough is learned, with {bad.forgotten} of {bad.total} forgotten", what, bad.step)
         else:
             put(model, self._origin, end, 1.0)
             self.last = bad
@@ -164,13 +159,9 @@ class Guard:
             learned: how much is learned with the weights that stand: the more the better.
         """
         began = time.perf_counter()
-        if self.last is None or self.last.step != session.ctx.step:
-            look = self._look(session.ctx.step)
-            self.policy.looks += 1
-            self._told(look, time.perf_counter() - began)
-        assert self.last is not None
-        if not self.policy.good(self.last):
-            self._last_resort(session, learned, self.last)
+        look = self._fresh(session.ctx.step)
+        if not self.policy.good(look):
+            self._last_resort(session, learned, look)
         self.seconds += time.perf_counter() - began
 
     def _last_resort(self, session: Session, learned: Callable[[], float], bad: Look) -> None:
@@ -219,6 +210,16 @@ class Guard:
             expected, middle = expected_share([float(value) for value in self._start], now.margins), median(now.margins)
         self.last = Look(step, now.right.count(False), len(now.right), expected, middle)
         return self.last
+
+    def _fresh(self, step: int) -> Look:
+        """The last look if it was at this step, else one more, which is told but calls for nothing by itself."""
+        if self.last is not None and self.last.step == step:
+            return self.last
+        began = time.perf_counter()
+        look = self._look(step)
+        self.policy.looks += 1
+        self._told(look, time.perf_counter() - began)
+        return look
 
     def _told(self, look: Look, seconds: float) -> None:
         low, high = interval(look.forgotten, look.total)

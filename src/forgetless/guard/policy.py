@@ -17,7 +17,7 @@ AIM = 0.6
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
 CALM = 3
-"""Calm looks (at most half the budget lost), one after another, until the rate is raised again by one step."""
+"""Good looks, one after another, until the rate is raised again by one step."""
 
 
 class Act(NamedTuple):
@@ -52,14 +52,14 @@ class Policy:
     In order: tighten the method; lower the rate; go back to the last good look; stop there. A look over the budget that proves
     nothing yet is answered by what can be undone; `PATIENCE` of them one after another, or one that alarms (`evidence.alarms`), by
     going back, and with a lower rate from there. While looks over the budget get better one after another nothing is done: what was
-    tightened is at work. After `CALM` calm looks the rate goes up again by one step, so that a guard that was
+    tightened is at work. After `CALM` good looks the rate goes up again by one step, so that a guard that was
     too careful still learns; once a look after that is over the budget it never does again.
 
     Attributes:
         allowed: the share that may be forgotten.
         looks: so far.
         tightened, lowered: how many steps of each are in force; rollbacks: how many there were.
-        over, calm: looks one after another that were over the budget, or within half of it.
+        over, calm: looks one after another that were over the budget, or within it.
         worse: how bad the last look over the budget was; None after a good one, and after going back.
         stopped: whether training ends.
         on_trial, tried: whether the rate has been raised again, and whether that went wrong.
@@ -89,10 +89,10 @@ class Policy:
         self.looks += 1
         if self.good(look):
             self.over, self.worse = 0, None
-            self.calm = self.calm + 1 if look.forgotten <= self.allowed * look.total / 2 else 0
+            self.calm += 1
             if self.calm >= CALM and self.lowered and not self.tried:
                 self.calm, self.lowered, self.on_trial = 0, self.lowered - 1, True
-                return [Act(RAISE, f"{CALM} looks one after another were within half the budget")]
+                return [Act(RAISE, f"{CALM} looks one after another were within the budget")]
             return []
         self.over, self.calm, self.tried = self.over + 1, 0, self.tried or self.on_trial
         last, self.worse = self.worse, max(look.forgotten / look.total, look.expected or 0.0)
