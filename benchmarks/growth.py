@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from counts import COUNTED
 from forgetless.core.session import attach
 from forgetless.core.state import flatten
 from forgetless.core.task import Task
@@ -45,23 +46,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "derpp": {"capacity": 200},
     "packnet": {"prune": 0.5},
 }
-GROWING = (
-    "none",
-    "cpl",
-    "l2sp",
-    "ewc",
-    "online-ewc",
-    "si",
-    "mas",
-    "lwf",
-    "kl",
-    "replay",
-    "der",
-    "derpp",
-    "gem",
-    "agem",
-    "gradient-protection",
-)
 STORING: dict[str, str] = {"replay": "capacity", "der": "capacity", "derpp": "capacity", "agem": "capacity", "gem": "per_task"}
 STEPS, WARM, BATCH, INPUTS, CLASSES = 20, 3, 32, 64, 10
 LINEAR = 1.15
@@ -145,8 +129,8 @@ def by_examples(name: str, count: int) -> dict[str, float]:
 
 
 KINDS = {
-    "parameters": (by_parameters, GROWING, tuple(WIDTHS)),
-    "tasks": (by_tasks, GROWING, TASKS),
+    "parameters": (by_parameters, COUNTED, tuple(WIDTHS)),
+    "tasks": (by_tasks, COUNTED, TASKS),
     "examples": (by_examples, tuple(STORING), EXAMPLES),
 }
 
@@ -167,7 +151,7 @@ def table(found: list[dict[str, Any]]) -> None:
     """Print the exponents as Markdown; those above a straight line are flagged."""
     print("| method | time by parameters | memory | time by tasks | memory | time by examples | memory |")
     print("|---|---|---|---|---|---|---|")
-    for name in GROWING:
+    for name in COUNTED:
         cells = []
         for kind in KINDS:
             for value in ("seconds", "bytes"):
@@ -190,7 +174,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     for column, kind in enumerate(KINDS):
         for row, (value, label, scale) in enumerate((("seconds", "a step, ms", 1e3), ("bytes", "held by the method, MB", 1e-6))):
             panel = panels[row][column]
-            for index, name in enumerate(GROWING):
+            for index, name in enumerate(COUNTED):
                 points = [(x, y * scale) for x, y in curves(found, kind, value).get(name, []) if y]
                 if points:
                     panel.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.2, color=colours[index], label=name)

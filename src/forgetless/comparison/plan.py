@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from forgetless.comparison.yaml_lines import MEND, Lines
 from forgetless.errors import InputError
+from forgetless.train.settings import as_number
 
 LARGEST_SEED = 2**63 - 1
 
@@ -17,16 +18,6 @@ LARGEST_SEED = 2**63 - 1
 def _listed(value: Any) -> Any:
     """A single value may stand for a list of one."""
     return value if isinstance(value, list) else [value]
-
-
-def _number(value: Any) -> Any:
-    """Python's own word for what YAML does not read as a number, such as nan, is a number that is refused as one."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -46,8 +37,8 @@ def _seeds(value: Any) -> Any:
     return value
 
 
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), BeforeValidator(as_number)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(as_number)]
 Rates = Annotated[list[Rate], BeforeValidator(_listed)]
 Names = Annotated[list[str], BeforeValidator(_listed)]
 Whole = Annotated[int, Field(ge=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class Cluster:
         except ImportError as error:
             raise InputError("the package ray is missing", where="--ray", mend="Run: pip install 'forgetless[ray]'") from error
         self._ray, self.jobs = ray, jobs
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here tells Ray's makers nothing unless it is asked to
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", ignore_reinit_error=True)
         except Exception as error:  # Ray has no type of its own for a cluster that does not start

@@ -186,7 +186,7 @@ def _ours(file: Path) -> bool:
     """Whether ``file`` is a plan that a comparison wrote down, not one that somebody wrote for it."""
     try:
         found = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(found, dict) and {"plan", "files", "cells", "described"} <= set(found)
 

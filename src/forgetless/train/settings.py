@@ -146,7 +146,7 @@ def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str,
             raise InputError(
                 f"the value of {key} cannot be read", where="--method-arg", mend="Give a number, a word, true or false"
             ) from error
-        found.setdefault(method, {})[option] = _number(value)
+        found.setdefault(method, {})[option] = as_number(value)
     return found
 
 
@@ -184,8 +184,8 @@ def build_method(names: Sequence[str], options: Mapping[str, Mapping[str, Any]],
     return made[0] if len(made) == 1 else Chain(*made)
 
 
-def _number(value: Any) -> Any:
-    """YAML reads 1e-3 as text; people mean a number."""
+def as_number(value: Any) -> Any:
+    """YAML reads 1e-3, and nan, as text; people mean a number. Anything else is given back as it is."""
     if isinstance(value, str):
         try:
             return float(value)
