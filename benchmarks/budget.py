@@ -33,6 +33,8 @@ from forgetless.train.splits import read_splits
 RESULTS = Path(__file__).resolve().parents[1] / "docs/results"
 BUDGET, LR, EPOCHS, UNTIL, PROMISE, EVERY = 0.02, 1e-4, 10, 0.9, 120, 9
 METHOD_ARGS: dict[str, dict[str, Any]] = {"cpl": {"refresh": 4, "retain_batches": 1}}
+RATES = {"lora": 1e-3}
+"""Rates of methods for which `LR` is not the customary one."""
 GUARDED = ("cpl", "none", "replay", "kl", "lora")
 ENOUGH = 0.8
 TITLES = {"none": "plain", "replay": "replay", "cpl": "cpl", "kl": "kl", "lora": "lora"}
@@ -76,9 +78,10 @@ def run(work: Path, seed: int, method: str, budget: float | None, options: argpa
     files, margins = questions(work, options.airports, seed)
     if budget is None:
         del files["retain"]  # which plain fine-tuning does not look at
+    rate = options.lr if budget is None else RATES.get(method, options.lr)
     settings = Settings(
         model=EMBEDDED, files=files, method=(method,), method_args={method: METHOD_ARGS[method]} if method in METHOD_ARGS else {},
-        lr=options.lr, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=16, eval_batch_size=64, seed=seed,
+        lr=rate, epochs=options.epochs, until_learned=UNTIL, retain_batch_size=16, eval_batch_size=64, seed=seed,
         budget=budget, budget_every=None if budget is None else EVERY,
     )  # fmt: skip
     built = build_method(settings.method, settings.method_args, METHODS)
@@ -88,7 +91,7 @@ def run(work: Path, seed: int, method: str, budget: float | None, options: argpa
     lines = [json.loads(line) for line in (out / "budget.jsonl").read_text("utf-8").splitlines()] if budget is not None else []
     keys = ("learned", "inject_total", "forgotten_heldout", "retain_heldout_total", "forgotten", "retain_total", "steps", "epochs_run")
     return {
-        "seed": seed, "method": method, "allowed": budget, "lr": options.lr,
+        "seed": seed, "method": method, "allowed": budget, "lr": rate,
         **{key: summary[key] for key in (*keys, "stopped_because", "seconds", "budget")},
         "looks": [[line[key] for key in ("step", "forgotten", "expected")] for line in lines if line["kind"] == "look"],
         "acts": [[line[key] for key in ("step", "act", "what", "reason")] for line in lines if line["kind"] == "act"],

@@ -196,22 +196,46 @@ def far(running, limit):
     return guard, told
 
 
-def test_where_enough_is_learned_it_goes_back_on_the_line_as_far_as_it_must_or_not_at_all():
+def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_changes_nothing():
     running = session(Plain())
     with running:
-        start = copy.deepcopy(running.ctx.model)
+        model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
         guard, told = far(running, 1.0)
         step(running, 5)
-        end = copy.deepcopy(running.ctx.model)
-        guard.limit = 2 * sum(float((p - q).detach().abs().sum()) for p, q in zip(end.parameters(), start.parameters(), strict=True))
+        end = copy.deepcopy(model)
+        length = distance(end, start)
+
+        def way(least):
+            return lambda: distance(model, start) >= least * length
+
+        guard.limit = 2 * length
         assert guard._look(5).forgotten == 5 and not guard.good
-        assert not guard.settle(running, lambda: False)
-        assert same(running.ctx.model, end) and guard.blend is None and not guard.good
-        assert guard.settle(running, lambda: True)
-        assert guard.blend == 0.375 and guard.good and guard.last.forgotten <= 2
-        for p, first, last in zip(running.ctx.model.parameters(), start.parameters(), end.parameters(), strict=True):
+        for never in (lambda: False, way(0.6)):  # enough nowhere but at the end; enough only beyond the budget
+            assert not guard.settle(running, never)
+            assert same(model, end) and guard.blend is None and not guard.good and guard.last.forgotten == 5
+        assert guard.settle(running, way(0.3))
+        assert guard.blend == 0.375 and guard.good and guard.last.forgotten == 2
+        for p, first, last in zip(model.parameters(), start.parameters(), end.parameters(), strict=True):
             torch.testing.assert_close(p, torch.lerp(first, last, 0.375))
-        assert told[-1]["act"] == "blend" and not guard.settle(running, lambda: True)
+        assert told[-1]["act"] == "blend" and guard._point.step == 5
+
+
+def test_within_the_budget_it_gives_back_too_unless_nothing_is_lost():
+    running = session(Plain())
+    with running:
+        model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
+        guard, _ = far(running, 1.0)
+        step(running, 5)
+        length = distance(model, start)
+        guard.limit = 7 * length
+        assert guard._look(5).forgotten == 2 and guard.good
+        assert guard.settle(running, lambda: distance(model, start) >= 0.45 * length) and guard.blend == 0.5 and guard.last.forgotten == 1
+        guard.limit = float("inf")
+        assert guard._look(5).forgotten == 0 and not guard.settle(running, lambda: True) and guard.blend == 0.5
+
+
+def distance(model, start):
+    return sum(float((p - q).detach().abs().sum()) for p, q in zip(model.parameters(), start.parameters(), strict=True))
 
 
 def test_it_goes_back_no_farther_than_the_budget_asks():
@@ -220,7 +244,7 @@ def test_it_goes_back_no_farther_than_the_budget_asks():
         start = copy.deepcopy(running.ctx.model)
         guard, _ = far(running, 1.0)
         step(running, 5)
-        length = sum(float((p - q).detach().abs().sum()) for p, q in zip(running.ctx.model.parameters(), start.parameters(), strict=True))
+        length = distance(running.ctx.model, start)
         guard.limit = 2 * length
         assert guard._go_back(running) == "to 0.375 of the way from step 0" and guard.good
         guard.limit = 1e-3 * length

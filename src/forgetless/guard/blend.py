@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from forgetless.ops.interpolation import between, stays
+from forgetless.ops.interpolation import between, largest, least, stays
 
 Weights = dict[str, Tensor]
 
@@ -24,3 +26,33 @@ def put(model: nn.Module, start: Weights, end: Weights, alpha: float) -> None:
         for name, parameter in model.named_parameters():
             if name in end:
                 parameter.copy_(end[name] if stays(name) else between(start[name], end[name], alpha))
+
+
+def farthest(model: nn.Module, start: Weights, good: Callable[[], bool], tries: int) -> tuple[float, Weights]:
+    """Go back from the weights that stand to the largest share of the way from ``start`` at which ``good()`` holds.
+
+    Returns:
+        The share (found to 2 to the power of minus ``tries``; 0: nowhere but at the start), and the weights that stood.
+    """
+    end = trained(model)
+
+    def there(alpha: float) -> bool:
+        put(model, start, end, alpha)
+        return good()
+
+    alpha = largest(there, tries)
+    put(model, start, end, alpha)
+    return alpha, end
+
+
+def nearest(model: nn.Module, start: Weights, enough: Callable[[], bool], tries: int) -> tuple[float, Weights]:
+    """Go back to the least share of the way from which on ``enough()`` holds, as `farthest`; 1: only the end is enough."""
+    end = trained(model)
+
+    def there(alpha: float) -> bool:
+        put(model, start, end, alpha)
+        return enough()
+
+    alpha = least(there, tries)
+    put(model, start, end, alpha)
+    return alpha, end

@@ -12,17 +12,17 @@ from forgetless.core.method import State
 from forgetless.core.session import Session
 from forgetless.data.model import Language
 from forgetless.data.question import Question
-from forgetless.guard.blend import Weights, put, trained
+from forgetless.guard.blend import Weights, farthest, nearest, put, trained
 from forgetless.guard.budget import Budget, due
 from forgetless.guard.evidence import interval, needed
 from forgetless.guard.look import Standing, expected_share, standing
 from forgetless.guard.point import Point, scale_rates
 from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, RAISE, ROLL_BACK, STOP, TIGHTEN, Act, Look, Policy
 from forgetless.guard.verdict import nothing_known
-from forgetless.ops.interpolation import BISECTIONS, largest
+from forgetless.ops.interpolation import BISECTIONS
 
 HALVINGS = 3
-"""Looks on the line to the last good point: so the share of the way is found to an eighth."""
+"""Trials on the line to the last good point, or to the start: so the share of the way is found to an eighth."""
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -126,25 +126,24 @@ class Guard:
         return True
 
     def settle(self, session: Session, enough: Callable[[], bool]) -> bool:
-        """Where a look is over the budget: whether some way back on the line to the start is within it, with enough learned.
+        """Where enough is learned and a look finds anything lost: give back, on the line to the start, what enough does not need.
 
-        If so training may end there; else nothing changes.
+        If what is left is within the budget, and no more is lost than before, training may end there; else nothing changes.
         """
-        began, model, bad = time.perf_counter(), session.ctx.model, self._fresh(session.ctx.step)
-        if self.policy.good(bad) or not self._origin:
-            self.seconds += time.perf_counter() - began
-            return False
-        alpha, end = self._along(model, self._origin, bad.step, HALVINGS)
-        put(model, self._origin, end, alpha)
-        settled = bool(alpha) and self._agreed(enough())
-        if settled:
-            self._look(bad.step)
-            self._take(session)
-            self.blend, what = alpha, f"{alpha:.3g} of the way from the start"
-            self._act("blend", f"enough is learned, with {bad.forgotten} of {bad.total} forgotten", what, bad.step)
-        else:
-            put(model, self._origin, end, 1.0)
-            self.last = bad
+        began, model, look = time.perf_counter(), session.ctx.model, self._fresh(session.ctx.step)
+        settled = False
+        if self._origin and look.lost > (0, 0.0):
+            alpha, end = nearest(model, self._origin, lambda: bool(self._agreed(enough())), HALVINGS)
+            left = look if alpha == 1.0 else self._look(look.step)
+            settled = alpha < 1.0 and self.policy.good(left) and (left.lost <= look.lost or not self.policy.good(look))
+            if settled:
+                self._take(session)
+                self.blend = alpha
+                reason = f"enough is learned there; {look.forgotten} of {look.total} forgotten before, {left.forgotten} after"
+                self._act("blend", reason, f"{alpha:.3g} of the way from the start", look.step)
+            else:
+                put(model, self._origin, end, 1.0)
+                self.last = look
         self.seconds += time.perf_counter() - began
         return settled
 
@@ -169,8 +168,7 @@ class Guard:
         if bad.expected is not None:
             reason += f" and {bad.expected:.3g} expected by the margins"
         if self._origin:
-            alpha, end = self._along(model, self._origin, bad.step, BISECTIONS)
-            put(model, self._origin, end, alpha)
+            alpha, end = farthest(model, self._origin, lambda: self.policy.good(self._look(bad.step)), BISECTIONS)
             blended = self._agreed(learned())
             self._put_back(session)
             if alpha and blended > self._agreed(learned()):
@@ -183,19 +181,6 @@ class Guard:
             self._put_back(session)
             self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
         self.last = self._look(bad.step)
-
-    def _along(self, model: Any, start: Weights, step: int, tries: int) -> tuple[float, Weights]:
-        """The largest share of the way from ``start`` that is within the budget, and the end of the way, which are the weights that stand.
-
-        Leaves the weights somewhere on it.
-        """
-        end = trained(model)
-
-        def good(alpha: float) -> bool:
-            put(model, start, end, alpha)
-            return self.policy.good(self._look(step))
-
-        return largest(good, tries), end
 
     def _ask(self, questions: Sequence[Question]) -> Standing:
         budget = self.budget
@@ -255,12 +240,13 @@ class Guard:
     def _go_back(self, session: Session) -> str:
         """Towards the last good look, no farther than the budget asks (without ``blend``: all the way). Returns how far."""
         ctx, bad, since = session.ctx, self.last, self._point.step
-        alpha, end = self._along(ctx.model, self._point.weights, ctx.step, HALVINGS) if self.budget.blend else (0.0, {})
+        alpha = 0.0
+        if self.budget.blend:
+            alpha, _ = farthest(ctx.model, self._point.weights, lambda: self.policy.good(self._look(ctx.step)), HALVINGS)
         if not alpha:
             self.last = bad
             self._put_back(session)
             return f"to step {since}"
-        put(ctx.model, self._point.weights, end, alpha)
         self._look(ctx.step)
         self._take(session)
         self._went_back()

@@ -44,6 +44,11 @@ class Look:
     expected: float | None = None
     margin: float | None = None
 
+    @property
+    def lost(self) -> tuple[int, float]:
+        """How bad it is: what was forgotten, then what the margins lead to expect (0 without them)."""
+        return self.forgotten, self.expected or 0.0
+
 
 @dataclass(slots=True)
 class Policy:

@@ -45,3 +45,11 @@ def largest(good: Callable[[float], bool], tries: int = BISECTIONS) -> float:
         else:
             high = middle
     return low
+
+
+def least(good: Callable[[float], bool], tries: int = BISECTIONS) -> float:
+    """The least share of the way, to 2 to the power of minus ``tries``, from which on ``good`` holds, if it holds from there to the end.
+
+    ``good(1)`` is taken for granted and ``good(0)`` for false; neither is asked. The last share for which it held is the one returned.
+    """
+    return 1.0 - largest(lambda back: good(1.0 - back), tries)

@@ -122,15 +122,18 @@ class Keeping:
         return self.guard is None or self.guard.good
 
     def settle(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
-        """After an epoch with enough learned but a last look over the budget: some way back to the start, if that keeps both."""
+        """After an epoch with enough learned: give back, towards the start, what that does not need; the verdicts on what is left."""
         wanted, begun, found = self.settings.until_learned, {INJECT: before[INJECT]}, after
         if self.guard is None or wanted is None or learned_share(changes(begun, after)) < wanted:
             return after
 
         def enough() -> bool:
             nonlocal found
-            found = score({INJECT: self.splits[INJECT]})
-            return learned_share(changes(begun, found)) >= wanted
+            now = score({INJECT: self.splits[INJECT]})
+            if learned_share(changes(begun, now)) < wanted:
+                return False
+            found = now  # the last that was enough is where the guard leaves the weights
+            return True
 
         return found if self.guard.settle(session, enough) else after
 
