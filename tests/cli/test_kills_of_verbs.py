@@ -56,11 +56,13 @@ def test_fifty_kills_change_nothing(warm: Any, place: Path, verb: str) -> None:
             done = warm.kill_after(draw.uniform(0, whole), verb, *VERBS[verb], "--out", out, "--json", cwd=place)
             if done.code == 0:
                 break
+            if done.code == 2 and "the folder is not empty" in done.err:
+                break  # killed after its folder had become whole, before it ended: so the next call sees it
             assert done.code == -signal.SIGKILL, done.err
             kills += 1
             if kills >= KILLS:
                 done = warm.run(verb, *VERBS[verb], "--out", out, "--json", cwd=place)
-                assert (done.code, done.err) == (0, ""), done.err
+                assert (done.code, done.err) == (0, "") or (done.code == 2 and "the folder is not empty" in done.err), done.err
                 break
         assert content(place / out) == expected, out
     left = [name for name in set(snapshot(place)) - others if not name.startswith("run-") or "tmp" in name]

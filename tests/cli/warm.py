@@ -65,7 +65,8 @@ class Warm:
 
     def wait(self, pid: int) -> Done:
         found = self._ask({"wait": pid})
-        out, err = (Path(name).read_text("utf-8") for name in found["streams"])
+        files = [Path(name) for name in found["streams"]]
+        out, err = (file.read_text("utf-8") if file.exists() else "" for file in files)  # killed before it had opened them
         return Done(found["code"], out, err)
 
     def run(self, *arguments: object, cwd: Path, **options: Any) -> Done:

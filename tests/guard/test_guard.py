@@ -182,7 +182,7 @@ class Far(Guard):
 
     def _ask(self, questions):
         model = self.language
-        far = sum(float((p - self._origin[name]).abs().sum()) for name, p in model.named_parameters()) / self.limit
+        far = sum(float((p - self._origin[name]).detach().abs().sum()) for name, p in model.named_parameters()) / self.limit
         return Standing([number >= 10 * far for number in range(len(questions))], None)
 
 

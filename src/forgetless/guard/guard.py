@@ -121,7 +121,7 @@ class Guard:
         took = time.perf_counter() - began
         self._told(look, took)
         for act in acts:
-            self._do(act, session, scheduler)
+            self._do(act, session, scheduler, lowers=any(other.name == LOWER for other in acts))
         self.seconds += time.perf_counter() - began
         return True
 
@@ -211,12 +211,15 @@ class Guard:
         line = {"kind": "look", "look": self.policy.looks, **asdict(look), "low": low, "high": high}
         self._tell(line | {"good": self.policy.good(look), "seconds": round(seconds, 3)})
 
-    def _do(self, act: Act, session: Session, scheduler: Any) -> None:
+    def _do(self, act: Act, session: Session, scheduler: Any, *, lowers: bool) -> None:
+        """Do one act. ``lowers``: the rate is lowered in any case, so that need not stand in for tightening."""
         optimizer, step = session.ctx.optimizer, session.ctx.step
         what = ""
         if act.name == TIGHTEN:
             self._tightened += 1
             what = session.method.tighten(session.ctx, FACTOR)
+            if not what and lowers:
+                return
             if not what and self.policy.lowered < MOST_LOWERED:
                 self.policy.lowered += 1
                 act = Act(LOWER, f"{act.reason}; the method has nothing to tighten")
