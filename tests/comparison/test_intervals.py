@@ -57,7 +57,7 @@ def test_the_sign_flip_test_counts_all_signs(seed):
 def test_with_one_seed_the_test_by_item_is_mcnemars():
     draw = random.Random(3)
     one, other = [draw.random() < 0.4 for _ in range(50)], [draw.random() < 0.2 for _ in range(50)]
-    found = item_difference([one], [other])
+    found = item_difference([dict(enumerate(one))], [dict(enumerate(other))])
     worse, better = sum(a and not b for a, b in zip(one, other, strict=True)), sum(b and not a for a, b in zip(one, other, strict=True))
     assert (found["worse"], found["better"], found["n"]) == (worse, better, 50)
     assert found["p"] == pytest.approx(binomtest(worse, worse + better).pvalue)
@@ -66,5 +66,5 @@ def test_with_one_seed_the_test_by_item_is_mcnemars():
 
 def test_repeating_a_seed_adds_no_evidence():
     draw = random.Random(4)
-    one, other = [draw.random() < 0.4 for _ in range(40)], [draw.random() < 0.2 for _ in range(40)]
+    one, other = ({index: draw.random() < chance for index in range(40)} for chance in (0.4, 0.2))
     assert item_difference([one] * 5, [other] * 5)["p"] == pytest.approx(item_difference([one], [other])["p"])

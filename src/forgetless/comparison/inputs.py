@@ -28,20 +28,21 @@ class Ready:
 
 
 def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapping[str, type[Method]]) -> Ready:
-    """Read the files of a data set and check each method against them.
+    """Read the files of a data set, at one seed, and check each method against them.
 
     Args:
-        plan, cells: of the comparison.
+        plan: of the comparison.
         data: the name of the data set.
+        cells: those that see these files.
         folder: of the comparison, in which the questions of built-in data sets stand.
         known: methods by name.
 
     Raises:
         InputError: a file is wrong, or a method needs one that is not there.
     """
-    one, found = plan.data[data], None
+    one, found = plan.data[data].at(cells[0].seed), None
     files = one.files() if one.builtin is None else {name: str(folder / "questions" / data / f"{name}.jsonl") for name in DEMO}
-    for cell in {cell.label: cell for cell in cells if cell.data == data}.values():
+    for cell in {cell.label: cell for cell in cells}.values():
         try:
             method = build_method(cell.method, cell.options, known)
             check_method(method, processes=1, sharded=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forgetless.evaluation.paired import mean_interval
@@ -48,22 +48,33 @@ def seed_difference(one: Sequence[float], other: Sequence[float]) -> dict[str, A
     return {"difference": spread["mean"], "low": spread["low"], "high": spread["high"], "p": p, "n": spread["n"]}
 
 
-def item_difference(one: Sequence[Sequence[bool]], other: Sequence[Sequence[bool]]) -> dict[str, Any]:
+def item_difference(one: Sequence[Mapping[Any, bool]], other: Sequence[Mapping[Any, bool]]) -> dict[str, Any]:
     """Items forgotten under ``one`` against ``other``: for each paired seed a verdict an item, pooled over seeds.
 
-    The unit is the item: over seeds its verdicts are added up, since the same item in another seed is no new evidence. The test is the
-    exact two-sided sign-flip test of the sum of those differences; with one seed that is McNemar's exact test.
+    The unit is the item: over the seeds that have it (all, or those that drew it) its verdicts are added up, since the same item in
+    another seed is no new evidence. The test is the exact two-sided sign-flip test of the sum of those differences; with one seed that
+    is McNemar's exact test.
+
+    Args:
+        one, other: for each seed, in the same order, the verdicts by item; within a seed both have the same items.
 
     Returns:
-        ``difference``: mean over items and seeds of forgotten under one minus under the other, ``p``, ``n`` items, and ``worse`` and
+        ``difference``: mean over all verdicts of forgotten under one minus under the other, ``p``, ``n`` items, and ``worse`` and
         ``better``, the items forgotten in more and in fewer seeds.
     """
-    seeds, n = len(one), len(one[0]) if one else 0
-    sums = [sum(int(a[item]) - int(b[item]) for a, b in zip(one, other, strict=True)) for item in range(n)]
+    by_item: dict[Any, int] = {}
+    verdicts = 0
+    for a, b in zip(one, other, strict=True):
+        if a.keys() != b.keys():
+            raise ValueError("the two have different items at the same seed")
+        verdicts += len(a)
+        for item in a:
+            by_item[item] = by_item.get(item, 0) + int(a[item]) - int(b[item])
+    sums, n = list(by_item.values()), len(by_item)
     if not n:
         return {"difference": None, "p": None, "n": 0, "worse": 0, "better": 0}
     return {
-        "difference": sum(sums) / (n * seeds),
+        "difference": sum(sums) / verdicts,
         "p": sign_flip(sums),
         "n": n,
         "worse": sum(value > 0 for value in sums),

@@ -13,6 +13,8 @@ from forgetless.errors import InputError
 from forgetless.train.settings import as_number
 
 LARGEST_SEED = 2**63 - 1
+SEED = "{seed}"
+"""In the name of a question file: the seed of the training, so that every seed has questions of its own."""
 
 
 def _listed(value: Any) -> Any:
@@ -85,6 +87,17 @@ class Data(_Strict):
         """Question files by the name of their split."""
         named = {"inject": self.inject, "inject-heldout": self.inject_heldout, "retain": self.retain, "retain-heldout": self.retain_heldout}
         return {name: file for name, file in named.items() if file is not None} | self.probes
+
+    @property
+    def by_seed(self) -> bool:
+        """Whether some file is another one for each seed."""
+        return any(SEED in file for file in self.files().values())
+
+    def at(self, seed: int) -> Data:
+        """The data set as a training with this seed sees it."""
+        files = {name.replace("-", "_"): file.replace(SEED, str(seed)) for name, file in self.files().items() if name not in self.probes}
+        probes = {name: file.replace(SEED, str(seed)) for name, file in self.probes.items()}
+        return self.model_copy(update={**files, "probes": probes})
 
 
 class Contender(_Strict):
@@ -193,7 +206,15 @@ class Plan(_Strict):
                 raise ValueError(f"data: {name!r} cannot be the name of a data set")
         if self.rates is None and without is not None:
             raise ValueError(f"rates is missing: learning rates to try, here or for {without!r}")
+        names = [self.questions(name, seed) for name, one in self.data.items() for seed in (self.seeds if one.by_seed else self.seeds[:1])]
+        twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+        if twice is not None:
+            raise ValueError(f"data: {twice!r} is what the questions of another data set are called at that seed")
         return self
+
+    def questions(self, data: str, seed: int) -> str:
+        """What the questions of a data set are called at a seed: as the data set, or ``data@seed`` where its files differ by seed."""
+        return f"{data}@{seed}" if self.data[data].by_seed else data
 
     @property
     def compared_with(self) -> list[str]:

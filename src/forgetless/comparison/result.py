@@ -8,6 +8,7 @@ A row has only what a repeated run gives again, bit for bit:
 ``status`` is finished, failed or pruned, with a ``reason`` for the latter two. ``validation`` counts among the items of a split to keep
 those that serve the choice; the others are the test items. ``right`` are the verdicts at the end, an item a character, in the order of
 ``items.json``: ``{data: {split: {"kind": "inject"|"inject-heldout"|"A"|"B"|"C", "ids", "before": "0110..", "validation": "0010.."}}}``.
+A data set whose files differ by seed stands there once a seed, as ``data@seed``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,21 @@ def validation_marks(identities: Sequence[str], share: float) -> str:
     order = sorted(range(len(identities)), key=lambda index: hashlib.sha256(identities[index].encode()).digest())
     chosen = set(order[: round(share * len(order))])
     return "".join("01"[index in chosen] for index in range(len(order)))
+
+
+def marks_by_share(identities: Sequence[str], share: float) -> str:
+    """As `validation_marks`, but each id for itself: 1 where its SHA-256 is in the lowest ``share`` of all that there are.
+
+    So an item that several seeds draw serves the choice in all of them or in none, whatever else each of them drew.
+    """
+    bound = int(share * 2**256)
+    return "".join("01"[int.from_bytes(hashlib.sha256(one.encode()).digest()) < bound] for one in identities)
+
+
+def own_items(row: Mapping[str, Any], items: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``items.json`` says of the questions of a row."""
+    found: Mapping[str, Any] = items.get(f"{row['data']}@{row['seed']}") or items[row["data"]]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +119,12 @@ def _share(point: Mapping[str, Any], names: Sequence[str], part: str) -> float |
     return lost / known if known else None
 
 
-def forgotten_items(row: Mapping[str, Any], items: Mapping[str, Any], kind: str) -> list[bool]:
-    """For each test item of a kind that was known before, whether it was forgotten at the end."""
-    found = []
+def forgotten_items(row: Mapping[str, Any], items: Mapping[str, Any], kind: str) -> dict[tuple[str, str], bool]:
+    """For each test item of a kind that was known before, by split and id, whether it was forgotten at the end."""
+    found = {}
     for name, part in items.items():
         if part["kind"] == kind:
-            for before, chosen, after in zip(part["before"], part["validation"], row["right"][name], strict=True):
+            for one, before, chosen, after in zip(part["ids"], part["before"], part["validation"], row["right"][name], strict=True):
                 if before == "1" and chosen == "0":
-                    found.append(after == "0")
+                    found[name, one] = after == "0"
     return found

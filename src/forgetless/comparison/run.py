@@ -94,11 +94,11 @@ class _Comparison:
     def go(self, command: str) -> dict[str, Any]:
         self._questions()
         origin = provenance()
-        for data in self.plan.data:
-            self.ready[data] = read(self.plan, data, self.cells, self.study.path, self.known)
+        for name, cells in self._sharing().items():
+            self.ready[name] = read(self.plan, cells[0].data, cells, self.study.path, self.known)
         files = {
-            data: {name: {"path": file, "sha256": fingerprint(file)} for name, file in ready.files.items()}
-            for data, ready in self.ready.items()
+            questions: {name: {"path": file, "sha256": fingerprint(file)} for name, file in ready.files.items()}
+            for questions, ready in self.ready.items()
         }
         self.study.settle_plan(self.plan, self.cells, files, origin)
         self.stamp = (self.study.plan_file.absolute(), self.study.plan_file.read_text("utf-8"))
@@ -127,26 +127,35 @@ class _Comparison:
                 jobs.append(Job(data, "questions", folder, self._log(f"questions-{data}"), None, None, threads=self.plan.threads))
         self._all(jobs, "making questions")
 
+    def _name(self, cell: Cell) -> str:
+        return self.plan.questions(cell.data, cell.seed)
+
+    def _sharing(self) -> dict[str, list[Cell]]:
+        """Cells by the questions that they share."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(self._name(cell), []).append(cell)
+        return found
+
     def _score(self) -> None:
-        """Score every data set before training, once for all of its cells."""
+        """Score all questions before training, once for all cells that share them."""
         jobs = []
-        for data in self.plan.data:
-            if not self.study.before(data).is_file():
-                cell = next(cell for cell in self.cells if cell.data == data)
-                job = Job(data, "score", self.study.before(data), self._log(f"score-{data}"), self.stamp, self._settings(cell))
+        for name, cells in self._sharing().items():
+            if not self.study.before(name).is_file():
+                job = Job(name, "score", self.study.before(name), self._log(f"score-{name}"), self.stamp, self._settings(cells[0]))
                 jobs.append(job)
         self._all(jobs, "scoring before training")
-        for data, ready in self.ready.items():
-            before = self.study.scores(data)
-            self.items[data] = items_of(ready.splits, before, self.plan.validation)
+        for name, cells in self._sharing().items():
+            before, by_seed = self.study.scores(name), self.plan.data[cells[0].data].by_seed
+            self.items[name] = items_of(self.ready[name].splits, before, self.plan.validation, by_seed=by_seed)
             try:
-                check_items(data, self.items[data], choosing=self.plan.validation > 0)
+                check_items(name, self.items[name], choosing=self.plan.validation > 0)
             except InputError:
                 self.study.forget_scores()
                 raise
 
     def _settings(self, cell: Cell) -> Settings:
-        ready = self.ready[cell.data]
+        ready = self.ready[self._name(cell)]
         return settings_of(cell, self.plan, ready.files, len(ready.splits["inject"]))
 
     def _log(self, name: str) -> Path:
@@ -170,7 +179,7 @@ class _Comparison:
         return self._pool
 
     def _job(self, cell: Cell) -> Job:
-        settings, items = self._settings(cell), len(self.ready[cell.data].splits["inject"])
+        settings, items = self._settings(cell), len(self.ready[self._name(cell)].splits["inject"])
         return Job(
             cell.id,
             "train",
@@ -178,7 +187,7 @@ class _Comparison:
             self._log(cell.id),
             self.stamp,
             settings,
-            before=self.study.before(cell.data),
+            before=self.study.before(self._name(cell)),
             threads=self.plan.threads,
             steps=settings.planned(-(-items // self.plan.batch_size)),
             keep_model=self.plan.keep_models,
@@ -186,7 +195,7 @@ class _Comparison:
 
     def _take(self, cell: Cell) -> None:
         """Read what there is of a cell."""
-        row, cost = self.study.row(cell, self.items[cell.data])
+        row, cost = self.study.row(cell, self.items[self._name(cell)])
         if row is not None:
             self.rows[cell.id] = row
             self.grid.settled(cell, row)
@@ -242,8 +251,9 @@ class _Comparison:
                     self._stop(cell, f"behind the better half of its method's trials after epoch {epoch}", epoch)
 
     def _course(self, cell: Cell) -> Any:
-        row = self.rows.get(cell.id) or cell.told() | self.study.course(cell, self.items[cell.data])
-        return curve(row, None, self.items[cell.data], self._part) if row["trajectory"] else None
+        items = self.items[self._name(cell)]
+        row = self.rows.get(cell.id) or cell.told() | self.study.course(cell, items)
+        return curve(row, None, items, self._part) if row["trajectory"] else None
 
     @property
     def _part(self) -> str:

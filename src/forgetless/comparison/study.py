@@ -13,7 +13,7 @@ import yaml
 
 from forgetless.comparison.cells import Cell
 from forgetless.comparison.plan import Plan
-from forgetless.comparison.result import kind_of, validation_marks
+from forgetless.comparison.result import kind_of, marks_by_share, validation_marks
 from forgetless.comparison.worker import MACHINE
 from forgetless.errors import InputError
 from forgetless.files import check_writable, read_jsonl, write_json, write_jsonl, write_text
@@ -102,7 +102,9 @@ class Study:
             more = f" (and {len(gone) - 1} more cells)" if len(gone) > 1 else ""
             raise InputError(f"the comparison in it has {described[gone[0]]}, this plan has not{more}", where=where, mend=mend)
         for data, splits in files.items():
-            now = new["files"][data]
+            now = new["files"].get(data)
+            if now is None:
+                raise InputError(f"the comparison in it has questions {data!r}, this plan has not", where=where, mend=mend)
             for name in sorted(set(splits) | set(now)):
                 was, is_now = splits.get(name), now.get(name)
                 if was is None or is_now is None:
@@ -116,7 +118,7 @@ class Study:
         return self.path / "cells" / cell.id
 
     def before(self, data: str) -> Path:
-        """The file with the scores on a data set before training."""
+        """The file with the scores before training on the questions of a data set, at a seed where they differ by it."""
         return self.path / "before" / f"{data}.json"
 
     def scores(self, data: str) -> dict[str, Any]:
@@ -232,17 +234,18 @@ def _course(lines: Sequence[Mapping[str, Any]], items: Mapping[str, Any]) -> dic
     return {"trajectory": told, "right": dict(right) if told else {}}
 
 
-def items_of(splits: Mapping[str, Sequence[Any]], before: Mapping[str, Sequence[Any]], share: float) -> dict[str, Any]:
-    """What ``items.json`` says of a data set: ids, verdicts before training, and which items serve the choice.
+def items_of(splits: Mapping[str, Sequence[Any]], before: Mapping[str, Sequence[Any]], share: float, *, by_seed: bool) -> dict[str, Any]:
+    """What ``items.json`` says of some questions: ids, verdicts before training, and which items serve the choice.
 
     Args:
         splits: questions by split.
         before: the content of ``before.json``.
         share: of the items to keep that serve the choice.
+        by_seed: other seeds have other items, and some of these.
     """
-    found = {}
+    marked, found = marks_by_share if by_seed else validation_marks, {}
     for name, questions in splits.items():
         ids, kind = [question.id for question in questions], kind_of(name)
-        marks = validation_marks(ids, share) if kind in ("A", "B", "C") else "0" * len(ids)
+        marks = marked(ids, share) if kind in ("A", "B", "C") else "0" * len(ids)
         found[name] = {"kind": kind, "ids": ids, "before": "".join("01"[right] for right, _ in before[name]), "validation": marks}
     return found

@@ -10,7 +10,7 @@ one seed), or null where no seed has a value. Shares are in [0, 1]. A is the ret
  "levels": [0.5, 0.8, 0.9], "seeds": [0, 1, 2], "validation": 0.3, "baselines": ["none", "replay"],
  "splits": {"A": "retain"|null, "B": "retain-heldout"|null, "C": [names of probes]},
  "items": {data: {"inject": n, "inject-heldout": n|null, "A": {"test": n, "validation": n}|null, "B": .., "C": ..}},
-                                                      # to learn: unknown before; to keep: known before
+                                                      # to learn: unknown before; to keep: known before; by "data@seed" where it differs
  "cells": {"total", "finished", "failed", "pruned"}, "problems": [{"cell", "status", "reason"}],
  "entries": [                                         # one for each data set x label, in the plan's order
    {"data", "label", "method": "replay,cpl", "baseline": bool,
@@ -44,7 +44,7 @@ from typing import Any
 from forgetless.comparison.choice import Candidate, choose
 from forgetless.comparison.curves import area, at_level, frontier
 from forgetless.comparison.intervals import item_difference, over_seeds, seed_difference
-from forgetless.comparison.result import KEPT, Curve, curve, forgotten_items
+from forgetless.comparison.result import KEPT, Curve, curve, forgotten_items, own_items
 
 Row = dict[str, Any]
 
@@ -60,14 +60,14 @@ def summarize(head: Mapping[str, Any], rows: Sequence[Row], costs: Sequence[Row]
     """
     spent = {cost["cell"]: cost for cost in costs}
     levels, names = list(head["levels"]), list(dict.fromkeys((row["data"], row["label"]) for row in rows))
-    entries = [_entry([row for row in rows if (row["data"], row["label"]) == name], spent, items[name[0]], levels) for name in names]
+    entries = [_entry([row for row in rows if (row["data"], row["label"]) == name], spent, items, levels) for name in names]
     chosen = {(entry["data"], entry["label"]): entry for entry in entries}
     for entry in entries:
         entry["baseline"] = entry["label"] in head["baselines"]
         for baseline in head["baselines"]:
             other = chosen.get((entry["data"], baseline))
             if other is not None and other is not entry and entry["chosen"] and other["chosen"]:
-                entry["against"][baseline] = _against(entry, other, rows, items[entry["data"]], levels)
+                entry["against"][baseline] = _against(entry, other, rows, items, levels)
     done = [row["status"] for row in rows]
     counted = {"total": len(rows), "finished": done.count("finished"), "failed": done.count("failed"), "pruned": done.count("pruned")}
     problems = [{key: row[key] for key in ("cell", "status", "reason")} for row in rows if row["status"] != "finished"]
@@ -106,7 +106,7 @@ def _entry(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, An
 
 
 def _curves(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, Any], part: str) -> list[Curve]:
-    return [curve(row, spent.get(row["cell"]), items, part) for row in rows if row["status"] == "finished"]
+    return [curve(row, spent.get(row["cell"]), own_items(row, items), part) for row in rows if row["status"] == "finished"]
 
 
 def _trial(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, Any], levels: Sequence[float]) -> dict[str, Any]:
@@ -162,7 +162,8 @@ def _objective(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str
 
     Where the plan keeps no item for the choice, test items serve.
     """
-    values, part = [], "validation" if any("1" in found["validation"] for found in items.values()) else "test"
+    chosen = any("1" in found["validation"] for row in rows for found in own_items(row, items).values())
+    values, part = [], "validation" if chosen else "test"
     for one in _curves(rows, spent, items, part):
         found = [_level(one, one.kept[kind], level) for kind in ("B", "C") if one.kept[kind] is not None]
         found = found or [_level(one, one.kept["A"], level)]
@@ -216,7 +217,7 @@ def _against(
     """The chosen trials of two entries, seed by seed and item by item."""
     own, theirs = (_finished(rows, one) for one in (entry, other))
     seeds = [seed for seed in own if seed in theirs]
-    pairs = [(curve(own[seed], None, items, "test"), curve(theirs[seed], None, items, "test")) for seed in seeds]
+    pairs = [tuple(curve(one[seed], None, own_items(one[seed], items), "test") for one in (own, theirs)) for seed in seeds]
     at: dict[str, Any] = {}
     for level in levels:
         at[f"{level:g}"] = {}
@@ -224,7 +225,9 @@ def _against(
             found = [(_level(a, a.kept[kind], level), _level(b, b.kept[kind], level)) for a, b in pairs]
             both = [(a, b) for a, b in found if a is not None and b is not None]
             at[f"{level:g}"][kind] = seed_difference([a for a, _ in both], [b for _, b in both])
-    lost = {kind: [[forgotten_items(one[seed], items, kind) for seed in seeds] for one in (own, theirs)] for kind in KEPT}
+    lost = {
+        kind: [[forgotten_items(one[seed], own_items(one[seed], items), kind) for seed in seeds] for one in (own, theirs)] for kind in KEPT
+    }
     return {
         "trial": other["chosen"]["trial"],
         "seeds": seeds,
