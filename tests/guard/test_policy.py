@@ -5,7 +5,6 @@ import pytest
 from forgetless.errors import InputError
 from forgetless.guard.budget import Budget, due, interval
 from forgetless.guard.policy import (
-    AIM,
     CALM,
     LOWER,
     MOST_LOWERED,
@@ -14,6 +13,7 @@ from forgetless.guard.policy import (
     PATIENCE,
     RAISE,
     ROLL_BACK,
+    SAFE,
     STOP,
     TIGHTEN,
     Look,
@@ -65,7 +65,7 @@ def test_a_good_look_between_starts_the_patience_anew():
 
 def test_margins_call_for_an_act_before_an_item_is_lost():
     guard = policy()
-    assert not guard.good(look(0, expected=AIM * ALLOWED + 0.001))
+    assert not guard.good(look(0, expected=ALLOWED + 0.001))
     (act,) = guard.judge(look(0, expected=0.03))
     assert act.name == TIGHTEN
     assert "margins fell: 0.03" in act.reason
@@ -79,6 +79,24 @@ def test_a_tiny_expectation_on_a_small_probe_is_no_reason():
 def test_without_margins_accuracy_alone_counts():
     assert policy().good(Look(1, 2, 100))
     assert not policy().good(Look(1, 3, 100))
+    assert policy().safe(Look(1, 0, 100))
+    assert not policy().safe(Look(1, 1, 100))
+
+
+def test_safe_to_end_is_well_within_the_budget():
+    guard = policy()
+    assert guard.safe(look(1, expected=SAFE * ALLOWED))
+    assert not guard.safe(look(1, expected=SAFE * ALLOWED + 0.001))
+    assert guard.good(look(2)) and not guard.safe(look(2))
+    assert Policy(0.0).safe(look(0)) and not Policy(0.0).safe(look(1))
+
+
+def test_where_enough_is_learned_but_not_safely_it_gets_more_careful_and_never_raises_the_rate_again():
+    guard = policy()
+    found = [names(guard.unsafe(look(2, expected=0.015))) for _ in range(MOST_TIGHTENED + MOST_LOWERED + 1)]
+    assert found == [[TIGHTEN]] * MOST_TIGHTENED + [[LOWER]] * MOST_LOWERED + [[]]
+    assert "2 of 100 forgotten and 0.015 expected" in policy().unsafe(look(2, expected=0.015))[0].reason
+    assert not any(guard.judge(look(0)) for _ in range(3 * CALM))
 
 
 def test_a_look_that_is_beyond_chance_goes_back_at_once():

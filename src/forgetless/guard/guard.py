@@ -100,9 +100,9 @@ class Guard:
         return len(self._start)
 
     @property
-    def good(self) -> bool:
-        """Whether the last look was within the budget; true before the first one."""
-        return self.last is None or self.policy.good(self.last)
+    def safe(self) -> bool:
+        """Whether training may end with what the last look found (`Policy.safe`); true before the first one."""
+        return self.last is None or self.policy.safe(self.last)
 
     @property
     def stopped(self) -> bool:
@@ -125,17 +125,18 @@ class Guard:
         self.seconds += time.perf_counter() - began
         return True
 
-    def settle(self, session: Session, enough: Callable[[], bool]) -> bool:
-        """Where enough is learned and a look finds anything lost: give back, on the line to the start, what enough does not need.
+    def settle(self, session: Session, enough: Callable[[], bool], scheduler: Any = None) -> bool:
+        """Enough is learned. Where a look finds anything lost: give back, on the line to the start, what enough does not need.
 
-        If what is left is within the budget, and no more is lost than before, training may end there; else nothing changes.
+        If what is left is safe to end with (`Policy.safe`), training may end there. Else nothing changes but that the guard is more
+        careful from here on. Returns whether weights were given back.
         """
         began, model, look = time.perf_counter(), session.ctx.model, self._fresh(session.ctx.step)
         settled = False
         if self._origin and look.lost > (0, 0.0):
             alpha, end = nearest(model, self._origin, lambda: bool(self._agreed(enough())), HALVINGS)
             left = look if alpha == 1.0 else self._look(look.step)
-            settled = alpha < 1.0 and self.policy.good(left) and (left.lost <= look.lost or not self.policy.good(look))
+            settled = alpha < 1.0 and self.policy.safe(left) and (left.lost <= look.lost or not self.policy.safe(look))
             if settled:
                 self._take(session)
                 self.blend = alpha
@@ -144,6 +145,9 @@ class Guard:
             else:
                 put(model, self._origin, end, 1.0)
                 self.last = look
+        if not (settled or self.policy.safe(look)):
+            for act in self.policy.unsafe(look):
+                self._do(act, session, scheduler, lowers=False)
         self.seconds += time.perf_counter() - began
         return settled
 

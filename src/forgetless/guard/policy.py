@@ -11,9 +11,10 @@ from forgetless.guard.evidence import alarms
 TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back", "stop", "raise the rate"
 FACTOR = 2.0
 """By how much one act tightens the method, or divides the learning rate."""
-MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 3, 6
-AIM = 0.6
-"""The share of the budget that the margins may lead to expect: a probe is a sample, and the promise is given on other items."""
+MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 2, 6
+SAFE = 0.3
+"""The share of the budget that a look may lead to expect where training is to end: a probe is a sample, and the promise is given on other
+items. On the way more may be lost for a while: what learning something new displaces comes back in part as it settles."""
 PATIENCE = 2
 """Looks over the budget, one after another, until the guard goes back."""
 CALM = 3
@@ -86,8 +87,21 @@ class Policy:
         """Whether a look is within the budget, both by what was forgotten and by what the margins lead to expect."""
         return look.forgotten <= self.allowed * look.total + 1e-12 and not self._early(look)
 
+    def safe(self, look: Look) -> bool:
+        """Whether training may end there, enough being learned: well within the budget (`SAFE`), with at most half of it forgotten."""
+        share = look.forgotten / look.total if look.expected is None else look.expected
+        few = 2 * look.forgotten <= self.allowed * look.total + 1e-12
+        return self.good(look) and few and share <= max(SAFE * self.allowed, 0.5 / look.total) + 1e-12
+
+    def unsafe(self, look: Look) -> list[Act]:
+        """What is to be done where enough is learned but a look is not `safe`."""
+        self.tried = True  # the rate never goes up again
+        expected = "" if look.expected is None else f" and {look.expected:.3g} expected by the margins"
+        reason = f"enough is learned, but {look.forgotten} of {look.total} forgotten{expected} is too near the budget to end with"
+        return [self._careful(reason)] if self._can() else []
+
     def _early(self, look: Look) -> bool:
-        return look.expected is not None and look.expected > max(AIM * self.allowed, 0.5 / look.total) + 1e-12
+        return look.expected is not None and look.expected > max(self.allowed, 0.5 / look.total) + 1e-12
 
     def judge(self, look: Look) -> list[Act]:
         """Take a look in; what is to be done, in order. Call it once for each look."""

@@ -33,6 +33,11 @@ def evaluate(language: Language, splits: dict[str, list[Question]], settings: Se
     return found
 
 
+def as_verdicts(kept: dict[str, Any]) -> Verdicts:
+    """What was read back from JSON, which knows no tuples."""
+    return {name: [(right, said) for right, said in rows] for name, rows in kept.items()}
+
+
 def changes(before: Verdicts, after: Verdicts) -> dict[str, dict[str, int]]:
     """By split that ``after`` has: how many items there are, are right now, were learned and were forgotten."""
     table = {}

@@ -117,9 +117,9 @@ class Keeping:
         return self.guard is not None and self.guard.stopped
 
     @property
-    def good(self) -> bool:
-        """Whether the last look was within the budget."""
-        return self.guard is None or self.guard.good
+    def safe(self) -> bool:
+        """Whether training may end with what the last look found, once enough is learned."""
+        return self.guard is None or self.guard.safe
 
     def settle(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
         """After an epoch with enough learned: give back, towards the start, what that does not need; the verdicts on what is left."""

@@ -19,7 +19,7 @@ from forgetless.evaluation.score import asked_with
 from forgetless.files import check_writable
 from forgetless.progress import bar, note
 from forgetless.train.batches import Batches, answer_loss
-from forgetless.train.evaluate import Verdicts, changes, evaluate, item_rows, learned_share, marks, outcome, verdict
+from forgetless.train.evaluate import Verdicts, as_verdicts, changes, evaluate, item_rows, learned_share, marks, outcome, verdict
 from forgetless.train.folder import ReadFolder, RunFolder
 from forgetless.train.keeping import Keeping, deal, protected
 from forgetless.train.observer import Board, Observer, check_board
@@ -27,7 +27,7 @@ from forgetless.train.optimizer import make_optimizer
 from forgetless.train.processes import Processes, started
 from forgetless.train.provenance import peak_memory, run_config
 from forgetless.train.settings import INJECT, RETAIN, Settings
-from forgetless.train.snapshot import load_weights, own, random_state, seed_all, set_random_state, weights
+from forgetless.train.snapshot import load_weights, own, random_state, seed_all, set_random_state, versions, weights
 from forgetless.train.space import check_space
 from forgetless.train.splits import read_splits
 
@@ -123,7 +123,7 @@ class _Run:
         check_space(folder, settings, self.language.model, prepared=not overrides(self.method, "prepare"))
         kept = self.processes.agreed(folder.load_before())
         given = before if kept is None else kept
-        begun = self._evaluate("scoring before training", self.splits) if given is None else _verdicts(given)
+        begun = self._evaluate("scoring before training", self.splits) if given is None else as_verdicts(given)
         self.keeping.check(begun)
         seed_all(settings.seed)
         self.language.model = self.method.prepare(self.language.model, self.task)
@@ -152,6 +152,9 @@ class _Run:
                 self._checkpoint(session, epoch, 0, after)
             why = self._ends(session.ctx.step, epoch, begun, after)
             after = self.keeping.end(session, begun, after, lambda splits: self._evaluate("scoring at the end", splits))
+            left = versions(self.language.model)
+        if versions(self.language.model) != left:  # the method ended its task by writing weights
+            after = self._evaluate("scoring what the method left", self.splits)
         return self._finish(session, begun, after, epoch, why)
 
     def _ends(self, step: int, epoch: int, before: Verdicts, after: Verdicts) -> str:
@@ -159,7 +162,7 @@ class _Run:
         if self.keeping.stopped:
             return "the guard of the budget"
         wanted, whole = self.settings.until_learned, epoch and not self.batches.skip
-        if whole and wanted is not None and self.keeping.good and learned_share(changes(before, after)) >= wanted:
+        if whole and wanted is not None and self.keeping.safe and learned_share(changes(before, after)) >= wanted:
             return "until_learned reached"
         return self._spent(step) or ("epoch limit" if epoch >= self.settings.epochs else "")
 
@@ -294,7 +297,3 @@ class _Run:
         self.folder.save_model(self.method.export(self.language.model), self.language.tokenizer)
         self.folder.finish(item_rows(self.splits, before, after), summary)
         return summary
-
-
-def _verdicts(kept: dict[str, Any]) -> Verdicts:
-    return {name: [(right, said) for right, said in rows] for name, rows in kept.items()}

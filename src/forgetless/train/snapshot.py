@@ -22,6 +22,11 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def versions(model: nn.Module) -> list[int]:
+    """How often each weight and buffer has been written to: equal only where none was in between."""
+    return [tensor._version for tensor in model.state_dict(keep_vars=True).values()]
+
+
 def load_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Copy a state of `weights` into ``model``, which shares the same weights as the one it was taken from."""
     expected = set(weights(model))
