@@ -66,6 +66,7 @@ docs: $(VENV)/dev.stamp
 results: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/split_mnist.py table
 	$(BIN)/python benchmarks/facts_table.py
+	$(BIN)/python benchmarks/study.py page
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/memory.py

@@ -1,0 +1,198 @@
+"""The claims of the CPL paper (arXiv 2601.21577, versions 1 and 2) beside what the raw results of the study say of each.
+
+A claim that no committed figure speaks of is 'not measured'.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from forgetless.report.comparison_words import chosen_trial
+
+Found = Mapping[str, Any]
+Sets = Mapping[str, Found]
+"""Summaries of comparisons by the name of their raw file."""
+NEGLIGIBLE, LESS, FIXED = 0.01, 0.59, "cpl-task"
+"""A share of B forgotten that counts as none; the least gain that the paper claims out of set; the label of CPL with one mask a task."""
+SEVEN = ("l2sp", "ewc", "mas", "lwf", "replay", "agem", "gem", "lora", "lora-16", "osf", "kl")
+"""Baselines of the study among which the claims on learning, memory and time are looked at, as far as they were run."""
+
+
+def table(sets: Sets, results: Path) -> list[str]:
+    """Lines of a Markdown table: claim, holds here or not, what was found."""
+    lines = ["| claim | here | found |", "|---|---|---|"]
+    for claim, look in CLAIMS:
+        verdict, found = look(sets, results)
+        lines.append(f"| {claim} | {verdict} | {found} |")
+    return lines
+
+
+Verdict = tuple[str, str]
+NOT: Verdict = ("not measured", "")
+
+
+def conflicting(_: Sets, results: Path) -> Verdict:
+    """The share of weights with opposed signs, from the diagnosis."""
+    file = results / "diagnosis.json"
+    if not file.is_file():
+        return NOT
+    told = json.loads(file.read_text("utf-8"))
+    share, n = told["conflict"]["all"]["share"], told["n"]
+    held = "holds" if 0.5 <= share <= 0.75 else "does not hold"
+    return held, f"{share:.1%} of {n['weights']:,} weights, {n['retain']} facts against {n['inject']} airport questions, one draw"
+
+
+def inside(sets: Sets, _: Path) -> Verdict:
+    """What CPL forgot of A at the highest level that it reaches in all seeds."""
+    return _each(sets, _inside)
+
+
+def outside(sets: Sets, _: Path) -> Verdict:
+    """How much less of B CPL forgot than plain fine-tuning, both tuned, at the highest level that both reach in all seeds."""
+    return _each(sets, _outside)
+
+
+def more_learned(sets: Sets, _: Path) -> Verdict:
+    """What was learned at most while no more than `NEGLIGIBLE` of B was forgotten, by CPL and by the best baseline."""
+
+    def look(found: Found, data: str) -> tuple[bool, str] | None:
+        most = {entry["label"]: _most(entry) for entry in _entries(found, data) if _is_cpl(entry) or entry["label"] in SEVEN}
+        own, others = _divided(most, found, data)
+        if not own or not others:
+            return None
+        best, rival = max(own.items(), key=lambda pair: pair[1]), max(others.items(), key=lambda pair: pair[1])
+        return best[1] > rival[1], f"{best[0]} {best[1]:.0%}, {rival[0]} {rival[1]:.0%} (best of {len(others)})"
+
+    return _each(sets, look)
+
+
+def memory(sets: Sets, _: Path) -> Verdict:
+    """Peak memory of CPL as a multiple of plain fine-tuning's, and that of the baselines."""
+    return _each(sets, _ratio("peak_memory_bytes"))
+
+
+def time(sets: Sets, _: Path) -> Verdict:
+    """Seconds of training of CPL as a multiple of plain fine-tuning's, and those of the baselines."""
+    return _each(sets, _ratio("seconds"))
+
+
+def recomputed(sets: Sets, _: Path) -> Verdict:
+    """B under a mask made once a task, and under masks made anew."""
+
+    def look(found: Found, data: str) -> tuple[bool, str] | None:
+        for level in _levels(found):
+            lost = {entry["label"]: pair[0] for entry in _entries(found, data) if _is_cpl(entry) and (pair := _at(entry, "B", level))}
+            anew = {label: value for label, value in lost.items() if label != FIXED}
+            if FIXED in lost and anew:
+                told = ", ".join(f"{label} {value:.1%}" for label, value in lost.items())
+                return min(anew.values()) < lost[FIXED], f"B at {float(level):.0%}: {told}"
+        return None
+
+    return _each(sets, look)
+
+
+def _inside(found: Found, data: str) -> tuple[bool, str] | None:
+    for level in _levels(found):
+        told = [pair for entry in _entries(found, data) if _is_cpl(entry) and (pair := _at(entry, "A", level))]
+        if told:
+            return min(told)[0] == 0, f"{min(told)[1]} at {float(level):.0%}"
+    return None
+
+
+def _outside(found: Found, data: str) -> tuple[bool, str] | None:
+    plain = next((entry for entry in _entries(found, data) if entry["label"] == "none"), None)
+    for level in _levels(found):
+        base = plain and _at(plain, "B", level)
+        told = [pair for entry in _entries(found, data) if _is_cpl(entry) and (pair := _at(entry, "B", level))]
+        if base and told and base[0]:
+            less = 1 - min(told)[0] / base[0]
+            return less >= LESS, f"{less:.0%} less at {float(level):.0%} ({min(told)[1]}; plain {base[1]})"
+    return None
+
+
+def _ratio(key: str) -> Callable[[Found, str], tuple[bool, str] | None]:
+    def look(found: Found, data: str) -> tuple[bool, str] | None:
+        spent = {}
+        for entry in _entries(found, data):
+            trial = chosen_trial(entry)
+            if trial and trial[key] and (_is_cpl(entry) or entry["label"] in (*SEVEN, "none")):
+                spent[entry["label"]] = trial[key]["mean"]
+        own, others = _divided(spent, found, data)
+        base, rivals = others.get("none"), {label: value for label, value in others.items() if label != "none"}
+        if not own or not rivals or not base:
+            return None
+        least, mean = min(own.values()), sum(rivals.values()) / len(rivals)
+        return least < mean, f"{least / base:.2f} of plain's; {len(rivals)} baselines {mean / base:.2f} in the mean"
+
+    return look
+
+
+def _each(sets: Sets, look: Callable[[Found, str], tuple[bool, str] | None]) -> Verdict:
+    """One verdict over all settings: holds in so many of those in which it was measured."""
+    told = []
+    for name, found in sets.items():
+        for data in dict.fromkeys(entry["data"] for entry in found["entries"]):
+            if (one := look(found, data)) is not None:
+                told.append((one[0], f"{name} (n = {len(found['seeds'])}): {one[1]}"))
+    if not told:
+        return NOT
+    held = sum(yes for yes, _ in told)
+    verdict = "holds" if held == len(told) else "does not hold" if not held else f"holds in {held} of {len(told)}"
+    return verdict, "; ".join(text for _, text in told)
+
+
+def _entries(found: Found, data: str) -> list[Mapping[str, Any]]:
+    return [entry for entry in found["entries"] if entry["data"] == data and entry["chosen"]]
+
+
+def _is_cpl(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["method"] == "cpl")
+
+
+def _divided(figures: Mapping[str, float], found: Found, data: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Figures of CPL, and of all others."""
+    own = {entry["label"] for entry in _entries(found, data) if _is_cpl(entry)}
+    return {k: v for k, v in figures.items() if k in own}, {k: v for k, v in figures.items() if k not in own}
+
+
+def _levels(found: Found) -> list[str]:
+    """Levels, the highest first."""
+    return [f"{level:g}" for level in sorted(found["levels"], reverse=True)]
+
+
+def _at(entry: Mapping[str, Any], kind: str, level: str) -> tuple[float, str] | None:
+    """What the chosen trial forgot of a kind at a level, where all its seeds reach it."""
+    trial = chosen_trial(entry)
+    if trial is None or trial["at"][level]["reached"] < len(trial["seeds"]) or trial["at"][level][kind] is None:
+        return None
+    figure = trial["at"][level][kind]
+    wide = "" if figure["low"] is None else f", {figure['low']:.1%} to {figure['high']:.1%}"
+    return figure["mean"], f"{entry['label']} {figure['mean']:.1%}{wide}"
+
+
+def _most(entry: Mapping[str, Any]) -> float:
+    """The largest mean share learned at a scoring where at most `NEGLIGIBLE` of B was forgotten, of any trial."""
+    points = [point for trial in entry["trials"] for point in trial["trajectory"] if point["n"] == len(trial["seeds"])]
+    return max((point["learned"] for point in points if point["B"] is not None and point["B"] <= NEGLIGIBLE), default=0.0)
+
+
+def _not(_: Sets, __: Path) -> Verdict:
+    return NOT
+
+
+CLAIMS: tuple[tuple[str, Callable[[Sets, Path], Verdict]], ...] = (
+    ("50 to 75% of the weights conflict", conflicting),
+    ("in-set (A): nothing is forgotten", inside),
+    ("out-of-set (B): 59.1 to 81.7% less is forgotten than by plain fine-tuning", outside),
+    (f"more is learned than by seven baselines at negligible forgetting (here: at most {NEGLIGIBLE:.0%} of B)", more_learned),
+    ("less peak memory than the baselines", memory),
+    ("less time than the baselines (16.5%)", time),
+    ("masks made anew forget less than one fixed mask", recomputed),
+    ("one mask serves a second injection task", _not),
+    ("it works with SGD, momentum and Adam alike", _not),
+    ("how many signs flip over time", _not),
+    ("across prompts, modalities, languages and in open answers", _not),
+)

@@ -1,0 +1,232 @@
+"""The page of the study, made from the raw results in ``docs/results/study/`` alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import study_claims
+import study_raw
+from forgetless.comparison.curves import at_level
+from forgetless.comparison.intervals import over_seeds
+from forgetless.comparison.result import own_items
+from forgetless.comparison.summary import summarize
+from forgetless.comparison.table import setting, told_level
+from forgetless.files import write_text
+from forgetless.report.comparison_charts import frontier_charts
+from forgetless.report.comparison_words import chosen_trial
+from forgetless.report.vector import write_svg
+
+Found = Mapping[str, Any]
+SETTINGS = {
+    "screen": "Screen: all methods, few trials (development: airports)",
+    "airports": "Many new facts in one format: airport codes (development)",
+    "icd10": "Many new facts in one format: medical codes",
+    "edits": "Counterfactual edits of known facts",
+    "subjects": "Four subjects in sequence",
+    "instructions": "Instructions in one style",
+    "german": "Another language: names in German",
+}
+"""By the name of the raw file. Whatever else stands in the folder follows."""
+INTRO = """# What forgets less
+
+A model learns new facts, and what it knew before is asked again: **A**, the retain set, which a method may look at; **B**, facts of the
+same kinds, which no method sees; **C**, items of other kinds (opposites, plurals, verbs, sums, proverbs, next words of plain text). All are
+completions that the untouched model answers right under strict scoring. Every method has the same number of trials; its trial is chosen on
+validation items, every figure is of other items. Facts, the deal into A and B and the order vary with the seed. Brackets hold 95% bootstrap
+intervals over seeds, p is of the paired t-test over seeds, not corrected for the number of comparisons. Plain-text perplexity is not in
+it, since a comparison counts what is right and wrong; the next words of plain text stand for it.
+"""
+CLAIMED = """Of the settings above, as far as they were run. n is the number of seeds; a verdict compares means and is no
+test: where n is 1, or intervals overlap, it may be chance. Shares are at so much learned, of tuned trials.
+"""
+COLUMNS = ("method", "chosen", "learned", "seeds that reach it", "A", "B", "C", "area B", "time", "memory")
+
+
+def write(results: Path) -> Path:
+    """Write ``study.md`` and the figures of every raw comparison into ``results``; gives the page."""
+    folder = results / "study"
+    raws = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
+    sets = {name: summarize(*study_raw.restored(raw)) for name, raw in raws.items() if raw["kind"] == "comparison"}
+    parts = [INTRO]
+    for name in [*SETTINGS, *(name for name in raws if name not in SETTINGS)]:
+        parts.append(f"## {SETTINGS.get(name, name)}\n")
+        if name not in raws:
+            parts.append(f"Not run yet: there is no raw result `study/{name}.json`.\n")
+        elif name in sets:
+            parts += _comparison(name, raws[name], sets[name], folder)
+        else:
+            parts += _streams(name, raws[name])
+    parts += ["## The paper's claims\n", CLAIMED]
+    parts += ["\n".join(study_claims.table(sets, results)) + "\n"]
+    parts.append("Made by `python benchmarks/study.py page` from the raw results in `docs/results/study/`.\n")
+    write_text(results / "study.md", "\n".join(parts))
+    return results / "study.md"
+
+
+def _comparison(name: str, raw: Found, found: Found, folder: Path) -> list[str]:
+    told = [_made(raw["machine"], found["command"], found["commit"], found["seeds"], f"study/{name}.json")]
+    labels = list(dict.fromkeys(entry["label"] for entry in found["entries"]))
+    for place, data in enumerate(dict.fromkeys(entry["data"] for entry in found["entries"])):
+        entries = [entry for entry in found["entries"] if entry["data"] == data]
+        level = told_level(found, data)
+        told += [f"### {data}\n"] if len(found["items"]) > 1 and len({one["data"] for one in found["entries"]}) > 1 else []
+        told.append(f"{_items(found, data)} Budget of each training: {_budget(found['budget'])}.\n")
+        told.append(f"At {float(level):.0%} learned, in % of what was known; time and memory as multiples of `none`'s:\n")
+        told.append(_table(entries, level))
+        other = [f"{float(one):.0%}" for one in map("{:g}".format, found["levels"]) if one != level]
+        if other:
+            told += [f"Forgotten at {' and '.join(other)} learned (B; C):\n", _levels(entries, found["levels"], level)]
+        told += _against(entries, level)
+        told += _kinds(raw, entries, level)
+        for wide, _ in frontier_charts(entries, labels, place):
+            kind = wide.id.split("-")[1]
+            if kind in "BC":
+                file = folder / f"{name}-{data}-{kind}.svg"
+                write_svg(wide, labels, file)
+                told.append(f"![{wide.title}](study/{file.name})\n")
+    if found["problems"]:
+        told.append("\n".join(f"* `{one['cell']}` {one['status']}: {one['reason']}" for one in found["problems"]) + "\n")
+    return told
+
+
+def _made(machine: Found, command: str, commit: str | None, seeds: Any, raw: str) -> str:
+    cores = " or ".join(str(count) for count in machine["cores"])
+    where = ", ".join([f"{machine['cpu']}, {cores} cores", *machine["gpus"]])
+    return f"`{command}` at commit `{(commit or 'unknown')[:10]}`, seeds {', '.join(map(str, seeds))}, on {where}. Raw: [{raw}]({raw}).\n"
+
+
+def _items(found: Found, data: str) -> str:
+    sizes = [own for name, own in found["items"].items() if name == data or name.rpartition("@")[0] == data]
+    told = [f"{_range([own['inject'] for own in sizes])} questions to learn"]
+    for kind in "ABC":
+        counts = [own[kind]["test"] for own in sizes if own[kind]]
+        told += [f"{kind} {_range(counts)}"] if counts else []
+    return f"{found['model']}: {', '.join(told)} test items."
+
+
+def _range(counts: list[int]) -> str:
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def _budget(budget: Found) -> str:
+    most = next(f"{budget[key]:g} {key}" for key in ("epochs", "steps", "seconds") if budget[key] is not None)
+    return most + (f", or {budget['until_learned']:.0%} learned" if budget["until_learned"] else "")
+
+
+def _table(entries: list[Any], level: str) -> str:
+    plain = next((trial for entry in entries if entry["label"] == "none" and (trial := chosen_trial(entry))), None)
+    lines = [_line(COLUMNS), _line("---" for _ in COLUMNS)]
+    for entry in entries:
+        trial = chosen_trial(entry)
+        if trial is None:
+            lines.append(_line([f"`{entry['label']}`", "none finished", *[""] * (len(COLUMNS) - 2)]))
+            continue
+        at, base = trial["at"][level], plain and plain["at"][level]["seconds"]
+        cells = [f"`{entry['label']}`", setting(trial), share(trial["final"]["learned"]), f"{at['reached']} of {len(trial['seeds'])}"]
+        cells += [share(at[kind]) for kind in "ABC"] + [share(trial["area"]["B"], len(trial["seeds"]))]
+        cells += [times(at["seconds"], base), times(trial["peak_memory_bytes"], plain and plain["peak_memory_bytes"])]
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def _levels(entries: list[Any], levels: list[float], told: str) -> str:
+    names = [name for name in map("{:g}".format, levels) if name != told]
+    lines = [_line(["method", *(f"{kind} at {float(name):.0%}" for name in names for kind in "BC")])]
+    lines.append(_line("---" for _ in range(1 + 2 * len(names))))
+    for entry in entries:
+        if (trial := chosen_trial(entry)) is not None:
+            lines.append(
+                _line([f"`{entry['label']}`", *(share(trial["at"][name][kind], len(trial["seeds"])) for name in names for kind in "BC")])
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _against(entries: list[Any], level: str) -> list[str]:
+    """Differences to the tuned baselines at a level, in points, where both were run with several seeds."""
+    lines = []
+    for entry in entries:
+        for baseline, one in entry["against"].items() if entry["label"] != "none" else ():
+            for kind in "BC":
+                by_seed, by_item = one["at"][level][kind], one["items"][kind]
+                if by_seed["difference"] is None:
+                    continue
+                wide = "" if by_seed["low"] is None else f" [{100 * by_seed['low']:+.1f}, {100 * by_seed['high']:+.1f}]"
+                p = "" if by_seed["p"] is None else f"{by_seed['p']:.2g}"
+                item = "" if by_item["p"] is None else f"{by_item['p']:.2g}"
+                cells = [f"`{entry['label']}`", f"`{baseline}`", kind, f"{100 * by_seed['difference']:+.1f}{wide}"]
+                lines.append(_line([*cells, p, str(by_seed["n"]), item]))
+    if not lines:
+        return []
+    head = ["method", "against tuned", "kind", "difference, points", "p", "seeds", "p by item, at the end"]
+    told = f"Against tuned plain fine-tuning and tuned replay at {float(level):.0%} learned (negative: forgets less):\n"
+    return [told, "\n".join([_line(head), _line("---" for _ in head), *lines]) + "\n"]
+
+
+def _kinds(raw: Found, entries: list[Any], level: str) -> list[str]:
+    """Of C, each of its files at a level, where there are several."""
+    names = raw["head"]["splits"]["C"]
+    if len(names) < 2:
+        return []
+    _, rows, _, items = study_raw.restored(dict(raw))
+    lines = [_line(["method", *names]), _line("---" for _ in range(1 + len(names)))]
+    for entry in entries:
+        trial = chosen_trial(entry)
+        name = (entry["data"], entry["label"], trial["trial"], "finished") if trial else None
+        own = [row for row in rows if (row["data"], row["label"], row["trial"], row["status"]) == name]
+        if own:
+            lost = [share(over_seeds([_lost(row, own_items(row, items), name, float(level)) for row in own])) for name in names]
+            lines.append(_line([f"`{entry['label']}`", *lost]))
+    return [f"C by its files, forgotten at {float(level):.0%} learned:\n", "\n".join(lines) + "\n"]
+
+
+def _lost(row: Found, items: Found, name: str, level: float) -> float | None:
+    """The share of a file's test items that a training has forgotten when so much is learned."""
+    if name not in items:
+        return None
+    told = [point["splits"]["inject"] for point in row["trajectory"]]
+    learned = [one["learned"] / (one["total"] - one["right_before"]) for one in told]
+    known = [p["splits"][name]["right_before"] - p["validation"][name]["right_before"] for p in row["trajectory"]]
+    lost = [p["splits"][name]["forgotten"] - p["validation"][name]["forgotten"] for p in row["trajectory"]]
+    return at_level(learned, [a / b for a, b in zip(lost, known, strict=True)], level) if all(known) else None
+
+
+def _streams(name: str, raw: Found) -> list[str]:
+    runs = raw["runs"]
+    first = next(iter(runs.values()))
+    command = "sh benchmarks/study/subjects.sh STUDY"
+    told = [_made(raw["machine"], command, first["git"], range(first["n_seeds"]), f"study/{name}.json")]
+    told.append(
+        f"Learned one after another: {', '.join(first['tasks'])}. ACC: right at the end; forgetting: from the best ever had; in %.\n"
+    )
+    lines = [_line(["method", "rate", "seeds", "ACC", "forgetting", "time"]), _line("---" for _ in range(6))]
+    for label, run in runs.items():
+        figures = [run["figures"][name] for name in ("acc", "forgetting")]
+        cells = [
+            f"`{label}`",
+            f"{run['lr']:g}",
+            str(run["n_seeds"]),
+            *(f"{100 * one['mean']:.1f} ± {100 * one['se']:.1f}" for one in figures),
+        ]
+        lines.append(_line([*cells, times(run["seconds"], runs["none"]["seconds"] if "none" in runs else None)]))
+    return [*told, "\n".join(lines) + "\n"]
+
+
+def share(figure: Any, seeds: int | None = None) -> str:
+    """A mean share in percent with its interval; where only some of the seeds have a value, how many."""
+    if figure is None:
+        return ""
+    wide = "" if figure["low"] is None else f" [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+    some = f" ({figure['n']} of {seeds})" if seeds is not None and figure["n"] < seeds else ""
+    return f"{100 * figure['mean']:.1f}{wide}{some}"
+
+
+def times(figure: Any, base: Any) -> str:
+    """A mean as a multiple of another one."""
+    return f"{figure['mean'] / base['mean']:.2f}" if figure and base and base["mean"] else ""
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,142 @@
+"""Raw results of the study: what a comparison (or several streams) left, reduced to what its figures need, without paths.
+
+``docs/results/study/NAME.json`` is either
+
+* ``{"kind": "comparison", "machine", "head", "items", "rows"}``: ``head`` and ``items`` as `forgetless.comparison.summary.summarize` takes
+  them, and a row for each cell with its settings, its costs and ``"way": [[epoch, step, {split: [right, learned, forgotten, forgotten of
+  the validation items]}]]``; or
+* ``{"kind": "streams", "machine", "runs": {name: matrix.json with the settings of its config.yaml}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from forgetless.comparison.result import own_items
+from forgetless.errors import InputError
+from forgetless.files import read_jsonl, write_text
+
+Row = dict[str, Any]
+_HEAD = ("format", "title", "command", "commit", "versions", "model", "scorer", "template", "budget", "levels", "seeds", "validation")
+_CELL = ("cell", "data", "label", "method", "options", "optimizer", "lr", "trial", "seed", "status", "reason", "steps", "epochs")
+_COST = ("seconds", "eval_seconds", "peak_memory_bytes", "seconds_at")
+_STREAM = ("method", "method_args", "n_seeds", "tasks", "setting", "figures", "mean", "se", "heldout", "seconds")
+_CONFIG = ("lr", "epochs", "until_learned", "memory", "model", "versions", "git")
+
+
+def keep(folder: Path, name: str, results: Path) -> Path:
+    """Write the raw result of a folder.
+
+    Args:
+        folder: of a comparison, or one with a folder for each of several streams.
+        name: of the raw file, without suffix.
+        results: where raw files stand.
+
+    Raises:
+        InputError: the folder holds neither.
+    """
+    if (folder / "comparison.json").is_file():
+        found = comparison(folder)
+    elif runs := sorted(folder.glob("*/matrix.json")):
+        found = {"kind": "streams", "machine": machine([]), "runs": {run.parent.name: _stream(run) for run in runs}}
+    else:
+        raise InputError("neither a comparison nor streams that have ended", where=str(folder))
+    results.mkdir(parents=True, exist_ok=True)
+    write_text(results / f"{name}.json", _text(found))
+    return results / f"{name}.json"
+
+
+def comparison(folder: Path) -> dict[str, Any]:
+    """The raw result of a comparison."""
+    told = json.loads((folder / "comparison.json").read_text("utf-8"))
+    costs = {cost["cell"]: cost for cost in read_jsonl(folder / "costs.jsonl")}
+    items = json.loads((folder / "items.json").read_text("utf-8"))
+    head = {key: told[key] for key in (*_HEAD, "baselines", "splits")}
+    head |= {"command": without_paths(head["command"]), "model": Path(head["model"]).name}
+    rows = [_reduced(row, costs.get(row["cell"])) for row in read_jsonl(folder / "results.jsonl")]
+    return {"kind": "comparison", "machine": machine(list(costs.values())), "head": head, "items": items, "rows": rows}
+
+
+def restored(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Row], list[Row], dict[str, Any]]:
+    """Of a raw comparison what `forgetless.comparison.summary.summarize` takes: head, rows, costs and items."""
+    rows = [_whole(row, own_items(row, raw["items"])) for row in raw["rows"]]
+    costs = [{"cell": row["cell"], **row["cost"]} for row in raw["rows"] if row["cost"]]
+    return raw["head"], rows, costs, raw["items"]
+
+
+def machine(costs: list[Row]) -> dict[str, Any]:
+    """The processor of this machine and its cores, or of those on which the cells ran where they say so."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text("utf-8"), re.MULTILINE) if info.is_file() else []
+    cores = {cost["machine"]["cores"] for cost in costs if cost.get("machine")} or {os.cpu_count()}
+    gpus = sorted({cost["machine"]["gpu"] for cost in costs if cost.get("machine") and cost["machine"]["gpu"]})
+    return {"cpu": names[0] if names else platform.machine(), "cores": sorted(cores), "gpus": gpus}
+
+
+def without_paths(text: str) -> str:
+    """A command with the last part alone of every absolute path."""
+    return shlex.join(Path(part).name if part.startswith("/") else part for part in shlex.split(text))
+
+
+def _reduced(row: Row, cost: Row | None) -> Row:
+    way = [
+        [
+            point["epoch"],
+            point["step"],
+            {
+                name: [told["right"], told["learned"], told["forgotten"], point["validation"].get(name, {}).get("forgotten", 0)]
+                for name, told in point["splits"].items()
+            },
+        ]
+        for point in row["trajectory"]
+    ]
+    found = {key: row[key] for key in _CELL} | {"stopped_because": row["stopped_because"], "right": row["right"], "way": way}
+    if found["reason"]:
+        found["reason"] = re.sub(r"(/[\w.@+-]+)+/", "", found["reason"])
+    return found | {"cost": {key: cost[key] for key in _COST} if cost else None}
+
+
+def _whole(row: Row, items: dict[str, Any]) -> Row:
+    trajectory = []
+    for epoch, step, splits in row["way"]:
+        tables, chosen = {}, {}
+        for name, (right, learned, forgotten, of_chosen) in splits.items():
+            part = items[name]
+            known = part["before"].count("1")
+            tables[name] = {"total": len(part["before"]), "right": right, "right_before": known, "learned": learned, "forgotten": forgotten}
+            if part["kind"] in ("A", "B", "C"):
+                both = [before == mark == "1" for before, mark in zip(part["before"], part["validation"], strict=True)]
+                chosen[name] = {"right_before": sum(both), "forgotten": of_chosen}
+        trajectory.append({"epoch": epoch, "step": step, "splits": tables, "validation": chosen})
+    own = {key: value for key, value in row.items() if key not in ("way", "cost")}
+    return own | {"trajectory": trajectory}
+
+
+def _stream(matrix: Path) -> dict[str, Any]:
+    told = json.loads(matrix.read_text("utf-8"))
+    config = yaml.safe_load((matrix.parent / "config.yaml").read_text("utf-8"))
+    return {key: told[key] for key in _STREAM} | {key: config[key] for key in _CONFIG} | {"model": Path(config["model"]).name}
+
+
+def _text(found: dict[str, Any]) -> str:
+    """JSON with one cell, run or set of items a line."""
+    lines = []
+    for key, value in found.items():
+        if key in ("rows", "items", "runs"):
+            own = [json.dumps(one, ensure_ascii=False) for one in value] if isinstance(value, list) else []
+            if isinstance(value, dict):
+                own = [f"{json.dumps(name)}: {json.dumps(one, ensure_ascii=False)}" for name, one in value.items()]
+            opening, closing = "[]" if isinstance(value, list) else "{}"
+            text = f"{opening}\n" + ",\n".join(own) + f"\n{closing}"
+        else:
+            text = json.dumps(value, ensure_ascii=False)
+        lines.append(f"{json.dumps(key)}: {text}")
+    return "{" + ",\n".join(lines) + "}\n"

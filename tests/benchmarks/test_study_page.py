@@ -1,0 +1,134 @@
+"""The page of the study says what its raw results say, and nothing of the machine that made them but its processor."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from comparison.made_up import study as made_up
+from forgetless.comparison.summary import summarize
+from forgetless.errors import InputError
+from forgetless.files import write_json, write_jsonl
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import study  # noqa: E402
+import study_claims  # noqa: E402
+import study_page  # noqa: E402
+import study_raw  # noqa: E402
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """The folder of a comparison of made-up rows, and what it found."""
+    head, rows, costs, items = made_up(("none", "replay", "cpl"))
+    head["command"] = "forgetless compare --config /home/somebody/plan.yaml --out /home/somebody/out"
+    head["model"] = "/home/somebody/model"
+    next(row for row in rows if row["status"] == "failed")["reason"] = "/home/somebody/out/cells/one is full"
+    costs = [cost | {"machine": {"cores": 3, "gpu": None, "system": "Linux", "processor": "x86_64"}} for cost in costs]
+    found, folder = summarize(head, rows, costs, items), tmp_path / "compared"
+    folder.mkdir()
+    write_json(folder / "comparison.json", found)
+    write_json(folder / "items.json", items)
+    write_jsonl(folder / "results.jsonl", rows)
+    write_jsonl(folder / "costs.jsonl", costs)
+    return folder, found
+
+
+def test_a_raw_result_gives_the_figures_of_its_comparison_and_no_path(compared, tmp_path):
+    folder, found = compared
+    file = study_raw.keep(folder, "icd10", tmp_path / "study")
+    text = file.read_text("utf-8")
+    assert "somebody" not in text and '"cores": [3]' in text
+    again = summarize(*study_raw.restored(json.loads(text)))
+    for key in ("entries", "items", "cells", "levels", "seeds"):
+        assert json.loads(json.dumps(again[key])) == json.loads(json.dumps(found[key]))
+    assert again["command"] == "forgetless compare --config plan.yaml --out out" and again["problems"][0]["reason"] == "one is full"
+
+
+def test_the_page_has_the_figures_of_the_raw_result_and_says_what_is_missing(compared, tmp_path):
+    folder, found = compared
+    study.main(["keep", str(folder), "icd10", "--results", str(tmp_path / "results")])
+    study.main(["page", "--results", str(tmp_path / "results")])
+    text = (tmp_path / "results/study.md").read_text("utf-8")
+    for entry in found["entries"]:
+        trial = next(one for one in entry["trials"] if one["trial"] == entry["chosen"]["trial"])
+        learned, start = study_page.share(trial["final"]["learned"]), f"| `{entry['label']}` | "
+        line = next(line for line in text.split("\n") if line.startswith(start) and learned in line)
+        level = study_page.told_level(found, entry["data"])
+        assert all(study_page.share(trial["at"][level][kind]) in line for kind in "ABC")
+        for baseline, one in entry["against"].items():
+            told = one["at"][level]["B"]
+            if entry["label"] != "none":
+                assert f"| `{entry['label']}` | `{baseline}` | B | {100 * told['difference']:+.1f}" in text
+    assert "Not run yet: there is no raw result `study/screen.json`." in text and "the loss is" not in text
+    for name in ("air", "icd"):
+        for kind in "BC":
+            assert f"(study/icd10-{name}-{kind}.svg)" in text and (tmp_path / f"results/study/icd10-{name}-{kind}.svg").is_file()
+
+
+def test_c_by_file_is_counted_on_test_items(compared):
+    folder, _ = compared
+    raw = study_raw.comparison(folder)
+    _, rows, _, items = study_raw.restored(raw)
+    row = rows[0]
+    own = items[row["data"]]
+    for name in ("opposites", "plurals"):
+        pairs = list(zip(own[name]["before"], own[name]["validation"], row["right"][name], strict=True))
+        known = [after for before, mark, after in pairs if (before, mark) == ("1", "0")]
+        last = row["trajectory"][-1]["splits"]["inject"]
+        end = last["learned"] / (last["total"] - last["right_before"])
+        assert study_page._lost(row, own, name, end) == pytest.approx(known.count("0") / len(known))
+
+
+def test_claims_follow_the_figures(compared, tmp_path):
+    _, found = compared
+    sets = {"made": found}
+    assert study_claims.conflicting(sets, tmp_path) == study_claims.NOT == ("not measured", "")
+    verdict, told = study_claims.outside(sets, tmp_path)
+    assert verdict != "not measured" and "made (n = 3)" in told
+    worse = copy.deepcopy(found)
+    for entry in worse["entries"]:
+        if entry["label"] == "cpl":
+            for trial in entry["trials"]:
+                for at in trial["at"].values():
+                    for kind in "AB":
+                        if at[kind]:
+                            at[kind]["mean"] = 1.0
+    assert study_claims.outside({"made": worse}, tmp_path)[0] == study_claims.inside({"made": worse}, tmp_path)[0] == "does not hold"
+    assert study_claims.inside({}, tmp_path) == study_claims.recomputed(sets, tmp_path) == study_claims.NOT
+
+
+def test_streams_become_a_table(tmp_path):
+    study_raw.keep(ROOT / "docs/results/facts", "subjects", tmp_path / "study")
+    study_page.write(tmp_path)
+    text = (tmp_path / "study.md").read_text("utf-8")
+    matrix = json.loads((ROOT / "docs/results/facts/cpl/matrix.json").read_text("utf-8"))
+    acc = matrix["figures"]["acc"]
+    assert f"| `cpl` | 0.0001 | 2 | {100 * acc['mean']:.1f} ± {100 * acc['se']:.1f} |" in text
+
+
+def test_a_folder_of_neither_is_refused(tmp_path, capsys):
+    with pytest.raises(InputError, match="neither a comparison nor streams"):
+        study_raw.keep(tmp_path, "x", tmp_path)
+    with pytest.raises(SystemExit):
+        study.main(["keep", str(tmp_path), "x", "--results", str(tmp_path)])
+    assert "neither a comparison nor streams" in capsys.readouterr().err
+
+
+def test_the_published_page_is_what_the_committed_raw_results_give(tmp_path):
+    results = ROOT / "docs/results"
+    shutil.copy(results / "diagnosis.json", tmp_path)
+    (tmp_path / "study").mkdir()
+    for file in (results / "study").glob("*.json"):
+        shutil.copy(file, tmp_path / "study")
+    study_page.write(tmp_path)
+    assert (tmp_path / "study.md").read_text("utf-8") == (results / "study.md").read_text("utf-8")
+    for figure in (tmp_path / "study").glob("*.svg"):
+        assert figure.read_bytes() == (results / "study" / figure.name).read_bytes()
