@@ -81,3 +81,19 @@ def test_the_constraint_of_osf_is_measured_at_every_step(run):
         assert all(0 <= share <= 1e-6 for share in shares) and 0 <= violation <= 1e-6 and steps
     else:
         assert set(shares) == {None} and violation is None
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_what_a_method_writes_as_its_task_ends_is_what_is_scored(alpha, warm, base, tmp_path):
+    done = warm.run(*train_arguments(tmp_path / "wise", "--method-arg", f"wise.alpha={alpha}", method="wise"), cwd=base)
+    assert (done.code, done.err) == (0, ""), done.err
+    items, summary = read_lines(tmp_path / "wise/items.jsonl"), json.loads((tmp_path / "wise/summary.json").read_text())
+    if not alpha:
+        assert all(item["after"] == item["before"] for item in items) and summary["learned"] == summary["forgotten"] == 0
+    done = warm.run(
+        "eval", "--model", tmp_path / "wise/model", "--data", "inject.jsonl", "--out", tmp_path / "eval.json", "--json", cwd=base
+    )
+    scored = {item["id"]: item["right"] for item in json.loads((tmp_path / "eval.json").read_text())["items"]}
+    assert scored == {item["id"]: item["after"] for item in items if item["split"] == "inject"}
+    last = [line for line in read_lines(tmp_path / "wise/metrics.jsonl") if line["kind"] == "epoch"][-1]["splits"]
+    assert last["inject"]["learned"] > summary["learned"], "before the blend more was learned"
