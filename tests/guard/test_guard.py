@@ -252,3 +252,24 @@ def test_it_goes_back_no_farther_than_the_budget_asks():
         guard.limit = 1e-3 * length
         guard._point.take(0, start, torch.optim.AdamW(start.parameters()), running.method)
         assert guard._go_back(running) == "to step 0" and same(running.ctx.model, start)
+
+
+def test_a_ramp_comes_to_the_full_rate_in_equal_steps_and_goes_on_there_after_a_resume():
+    running = session(Plain())
+    with running:
+        rate = running.ctx.optimizer.param_groups[0]["lr"]
+        guard = Far(Budget(0.2), running.ctx.model, [None] * 10, every=50, tell=lambda line: None, agreed=lambda value: value, ramp=4)
+        guard.limit = 1e9
+        guard.remember(running.ctx.model)
+        guard.begin(running)
+        seen = []
+        for _ in range(6):
+            seen.append(running.ctx.optimizer.param_groups[0]["lr"])
+            step(running, 1)
+            guard.step(running)
+        assert seen == pytest.approx([rate / 4, rate / 2, 3 * rate / 4, rate, rate, rate])
+        again = Far(Budget(0.2), running.ctx.model, [None] * 10, every=50, tell=lambda line: None, agreed=lambda value: value, ramp=4)
+        again._probe, again.limit = [], 1e9
+        again._start = [True]
+        again.begin(running)
+        assert running.ctx.optimizer.param_groups[0]["lr"] == pytest.approx(rate)

@@ -37,6 +37,7 @@ class Guard:
         tell: given every line of ``budget.jsonl``.
         agreed: of several processes gives all of them what the first one has.
         went_back: called after the weights went back to an earlier point.
+        ramp: come to the full rate in so many equal steps: Adam's first ones, whose moments know one batch, move all weights by all of it.
 
     Attributes:
         policy: what it made of the looks so far.
@@ -59,8 +60,9 @@ class Guard:
         tell: Tell,
         agreed: Callable[[Any], Any],
         went_back: Callable[[], None] = lambda: None,
+        ramp: int = 1,
     ) -> None:
-        self.budget, self.language, self.every = budget, language, every
+        self.budget, self.language, self.every, self.ramp = budget, language, every, ramp
         self._probe, self._tell, self._agreed, self._went_back = list(probe), tell, agreed, went_back
         self.policy = Policy(budget.allowed)
         self.last: Look | None = None
@@ -82,6 +84,7 @@ class Guard:
         if not self._start:
             self._measure_start()
             self._take(session)
+            scale_rates(session.ctx.optimizer, 1 / self.ramp)
             line = {"kind": "start", "step": session.ctx.step, "allowed": self.budget.allowed, "probe": len(self._start)}
             self._tell(line | {"every": self.every, "items_needed": needed(self.budget.allowed)})
         self.seconds += time.perf_counter() - began
@@ -111,7 +114,10 @@ class Guard:
 
     def step(self, session: Session, scheduler: Any = None) -> bool:
         """After an optimizer step: look if it is time to, and act. Returns whether it looked."""
-        if self.stopped or not due(session.ctx.step, self.every):
+        done = session.ctx.step
+        if done < self.ramp:
+            scale_rates(session.ctx.optimizer, (done + 1) / done, scheduler)
+        if self.stopped or not due(done, self.every):
             return False
         began = time.perf_counter()
         look = self._look(session.ctx.step)

@@ -26,6 +26,8 @@ from forgetless.train.processes import Processes
 from forgetless.train.settings import BUDGET_PROBE, INJECT, RETAIN, RETAIN_HELDOUT, Settings
 
 Splits = dict[str, list[Question]]
+RAMP = 8
+"""Optimizer steps in which a run with a budget comes to its full rate."""
 
 
 def deal(splits: Splits, settings: Settings) -> Splits:
@@ -69,7 +71,7 @@ class Keeping:
         budget = Budget(
             settings.budget, every=every, blend=settings.blend is not False, scorer=settings.scorer, template=template, batch_size=size
         )
-        self.guard = Guard(budget, language, splits[BUDGET_PROBE], every=every, tell=self._tell, agreed=processes.agreed)
+        self.guard = Guard(budget, language, splits[BUDGET_PROBE], every=every, tell=self._tell, agreed=processes.agreed, ramp=RAMP)
 
     def check(self, before: Verdicts) -> None:
         """Refuse a model that knows nothing it could lose; say where it knows too little for a proof.
