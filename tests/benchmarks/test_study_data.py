@@ -41,7 +41,7 @@ def known():
 def spoken(tmp_path_factory, monkeypatch):
     """Questions in the form of the package that is not installed for tests."""
     file = tmp_path_factory.mktemp("nq") / "test.jsonl"
-    rows = "".join(SPOKEN % number for number in range(40))
+    rows = "".join(SPOKEN % number for number in range(80))
     bad = ['{"question": "who", "answer": ["too short a question"]}', '{"question": "what is the colour of a red rose", "answer": ["red"]}']
     file.write_text(rows + "\n".join(bad) + "\n", "utf-8")
     monkeypatch.setattr(study_subjects, "questions_file", lambda: file)
@@ -118,7 +118,7 @@ def test_three_hundred_facts_are_there_and_no_more_than_there_are():
 
 def test_only_short_plain_answers_become_instructions():
     pairs = study_subjects.short_answers(study_subjects.questions_file())
-    assert len(pairs) == 40 and {answer for _, answer in pairs} == {"Neil Armstrong"}
+    assert len(pairs) == 80 and {answer for _, answer in pairs} == {"Neil Armstrong"}
 
 
 @pytest.mark.parametrize("setting", ["airports", "airports-0", "weather-24", "-3"])

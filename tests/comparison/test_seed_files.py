@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,11 @@ from forgetless.comparison.run import compare
 from forgetless.comparison.summary import summarize
 from forgetless.errors import InputError
 from forgetless.methods import METHODS
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import study_page
+import study_raw
 
 
 @pytest.fixture
@@ -56,6 +63,17 @@ def test_every_seed_is_trained_and_scored_on_its_own_files(seeded):
             assert line["right"][name] == "".join("01"[item["after"]] for item in own)
     assert sorted(found["items"]) == ["data@0", "data@1"]
     assert found["entries"][0]["trials"][0]["seeds"] == [0, 1]
+    again = compare(
+        read_plan(seeded / "plan.yaml"), seeded / "study", lambda _: pytest.fail("a job was begun"), METHODS, command="", show=False
+    )
+    assert again["entries"] == found["entries"]
+    raw = study_raw.keep(seeded / "study", "icd10", seeded / "study-of-many" / "study")
+    assert json.loads(json.dumps(summarize(*study_raw.restored(json.loads(raw.read_text("utf-8"))))["entries"])) == json.loads(
+        json.dumps(found["entries"])
+    )
+    page = study_page.write(seeded / "study-of-many").read_text("utf-8")
+    assert "At 50% learned" in page or "At 20% learned" in page
+    assert str(seeded) not in page + raw.read_text("utf-8")
 
 
 def test_a_comparison_of_one_set_of_files_does_not_go_on_with_files_by_seed(seeded):
@@ -65,7 +83,9 @@ def test_a_comparison_of_one_set_of_files_does_not_go_on_with_files_by_seed(seed
     run(seeded)
     (seeded / "plan.yaml").write_text(text, "utf-8")
     with pytest.raises(InputError, match="has questions 'data', this plan has not"):
-        compare(read_plan(seeded / "plan.yaml"), seeded / "study", lambda _: pytest.fail("a job was begun"), METHODS, command="", show=False)
+        compare(
+            read_plan(seeded / "plan.yaml"), seeded / "study", lambda _: pytest.fail("a job was begun"), METHODS, command="", show=False
+        )
 
 
 def test_a_missing_file_of_one_seed_is_named(seeded):
