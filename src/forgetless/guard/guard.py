@@ -158,10 +158,10 @@ class Guard:
         return settled
 
     def end(self, session: Session, learned: Callable[[], float]) -> None:
-        """After the last step: leave weights that keep the budget on the probe.
+        """After the last step: leave weights that keep the budget on the probe safely (`Policy.safe`).
 
         Where those that stand do not, take the ones that learned more: of the last good look, or (with ``blend``) of the largest step
-        on the line from the start that keeps the budget.
+        on the line from the start that does.
 
         Args:
             session: still open.
@@ -169,7 +169,7 @@ class Guard:
         """
         began = time.perf_counter()
         look = self._fresh(session.ctx.step)
-        if not self.policy.good(look):
+        if not self.policy.safe(look):
             self._last_resort(session, learned, look)
         self.seconds += time.perf_counter() - began
 
@@ -178,7 +178,7 @@ class Guard:
         if bad.expected is not None:
             reason += f" and {bad.expected:.3g} expected by the margins"
         if self._origin:
-            alpha, end = farthest(model, self._origin, lambda: self.policy.good(self._look(bad.step)), BISECTIONS)
+            alpha, end = farthest(model, self._origin, lambda: self.policy.safe(self._look(bad.step)), BISECTIONS)
             blended = self._agreed(learned())
             self._put_back(session)
             if alpha and blended > self._agreed(learned()):

@@ -15,8 +15,6 @@ MOST_TIGHTENED, MOST_LOWERED, MOST_ROLLBACKS = 2, 2, 6
 SAFE = 0.3
 """The share of the budget that a look may lead to expect where training is to end: a probe is a sample, and the promise is given on other
 items. On the way more may be lost for a while: what learning something new displaces comes back in part as it settles."""
-PATIENCE = 2
-"""Looks over the budget, one after another, until the guard goes back."""
 CALM = 3
 """Good looks, one after another, until the rate is raised again by one step."""
 
@@ -56,16 +54,17 @@ class Policy:
     """The guard's memory, and what it makes of a look.
 
     In order: tighten the method; lower the rate; go back to the last good look; stop there. A look over the budget that proves
-    nothing yet is answered by what can be undone; `PATIENCE` of them one after another, or one that alarms (`evidence.alarms`), by
-    going back, and with a lower rate from there. While looks over the budget get better one after another nothing is done: what was
-    tightened is at work. After `CALM` good looks the rate goes up again by one step, so that a guard that was
-    too careful still learns; once a look after that is over the budget it never does again.
+    nothing yet is answered by what can be undone: tightening, then a rate lowered once; one that alarms (`evidence.alarms`) by going
+    back, and a lower rate from there. A guard that goes back at every excess learns nothing: what was learned since is lost with what
+    was forgotten, and the same comes again. While looks over the budget get better one after another nothing is done: what was
+    tightened is at work. After `CALM` good looks the rate goes up again by one step, so that a guard that was too careful still
+    learns; once a look after that is over the budget it never does again.
 
     Attributes:
         allowed: the share that may be forgotten.
         looks: so far.
         tightened, lowered: how many steps of each are in force; rollbacks: how many there were.
-        over, calm: looks one after another that were over the budget, or within it.
+        calm: looks one after another that were within the budget.
         worse: how bad the last look over the budget was; None after a good one, and after going back.
         stopped: whether training ends.
         on_trial, tried: whether the rate has been raised again, and whether that went wrong.
@@ -76,7 +75,6 @@ class Policy:
     tightened: int = 0
     lowered: int = 0
     rollbacks: int = 0
-    over: int = 0
     calm: int = 0
     worse: float | None = None
     stopped: bool = False
@@ -107,29 +105,25 @@ class Policy:
         """Take a look in; what is to be done, in order. Call it once for each look."""
         self.looks += 1
         if self.good(look):
-            self.over, self.worse = 0, None
+            self.worse = None
             self.calm += 1
             if self.calm >= CALM and self.lowered and not self.tried:
                 self.calm, self.lowered, self.on_trial = 0, self.lowered - 1, True
                 return [Act(RAISE, f"{CALM} looks one after another were within the budget")]
             return []
-        self.over, self.calm, self.tried = self.over + 1, 0, self.tried or self.on_trial
+        self.calm, self.tried = 0, self.tried or self.on_trial
         last, self.worse = self.worse, max(look.forgotten / look.total, look.expected or 0.0)
         if last is not None and self.worse < last:
             return []
         what = f"{look.forgotten} of {look.total} forgotten"
-        proven = alarms(look.forgotten, look.total, self.allowed, self.looks)
-        if proven:
-            reason = f"{what}: more than {self.allowed:.3g} of what was known, not by chance"
-        elif look.forgotten > self.allowed * look.total + 1e-12:
-            reason = f"{what}, over the budget"
-        else:
-            reason = f"margins fell: {look.expected:.3g} of what was known would be forgotten ({what} so far)"
-        if not proven and self.over < PATIENCE:
-            return [self._careful(reason)] if self._can() else []
-        if self.over > 1 and not proven:
-            reason += f", in {self.over} looks one after another"
-        self.over, self.worse = 0, None
+        if not alarms(look.forgotten, look.total, self.allowed, self.looks):
+            if look.forgotten > self.allowed * look.total + 1e-12:
+                reason = f"{what}, over the budget"
+            else:
+                reason = f"margins fell: {look.expected:.3g} of what was known would be forgotten ({what} so far)"
+            return [self._careful(reason)] if self._can(lowered=1) else []
+        reason = f"{what}: more than {self.allowed:.3g} of what was known, not by chance"
+        self.worse = None
         if self.rollbacks >= MOST_ROLLBACKS:
             self.stopped = True
             return [Act(ROLL_BACK, reason), Act(STOP, f"it went back {self.rollbacks} times before")]
@@ -142,8 +136,8 @@ class Policy:
             acts.append(Act(LOWER, "to go on from there with smaller steps"))
         return acts
 
-    def _can(self) -> bool:
-        return self.tightened < MOST_TIGHTENED or self.lowered < MOST_LOWERED
+    def _can(self, *, lowered: int = MOST_LOWERED) -> bool:
+        return self.tightened < MOST_TIGHTENED or self.lowered < lowered
 
     def _careful(self, reason: str) -> Act:
         if self.tightened < MOST_TIGHTENED:
