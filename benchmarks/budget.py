@@ -3,7 +3,7 @@
     python benchmarks/budget.py --work FOLDER            # trains (goes on where it was stopped), writes docs/results/budget.json and .md
     python benchmarks/budget.py --page                   # writes the page anew from the committed figures
 
-For each seed the facts that the model knows are dealt anew into a retain set (of which the guard takes its probe) and the promise's 150
+For each seed the facts that the model knows are dealt anew into a retain set (of which the guard takes its probe) and the promise's 120
 items, other airports are learned, and the batches come in another order. Plain fine-tuning without a budget at the same rate is the
 yardstick. Every run is one ``forgetless train``, in this process; each leaves a run folder.
 """
@@ -117,7 +117,7 @@ def page(found: dict[str, Any]) -> str:
         f"# A budget of {found['budget']:.0%}: kept or broken, and what was learned",
         "",
         f"SmolLM2-135M learns {found['airports']} airport codes in three phrasings ({first['inject_total']} questions): AdamW at "
-        f"{found['lr']:g}, batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over, seeds "
+        f"{found['lr']:g} ({_other_rates()}), batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over, seeds "
         f"{', '.join(map(str, sorted(plain)))}. Known is a fact whose answer leads by at least {found['lead']:g} nat in the untouched "
         "model (of those that lead by less, some turn by rounding alone). For every seed the known facts are dealt anew: "
         f"{found['promise']} are the promise's, asked once at the end; of the others the method sees 60%, and the guard's probe is 40%. "
@@ -140,9 +140,8 @@ def page(found: dict[str, Any]) -> str:
         "Lost: right before and wrong after, of the promise's items. The bound is exact (Clopper-Pearson, one-sided) for the run; over "
         "seeds none is given, since the same fact may stand in several. Kept: the share lost is within the budget. Back: how often the "
         "guard rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds "
-        "of training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on seeds "
-        "100 and 0 to 2, changed again after the first looks at seeds 5 and 6, and once more after these runs (the guard now looks "
-        "afresh before a run may end, and raises the rate after any three good looks), so no run here is of the policy as it stands.",
+        "of training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on other "
+        "seeds (100, 0 to 2, 5 to 15) and was fixed before these were looked at.",
         "",
         *_development(found),
         "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act, with its reason.",
@@ -159,6 +158,10 @@ def _development(found: dict[str, Any]) -> list[str]:
         for one in found.get("development", [])
     ]
     return ["On the way, with earlier policies and a smaller probe: " + "; ".join(told) + ".", ""] if told else []
+
+
+def _other_rates() -> str:
+    return ", ".join(f"{TITLES[name]} at {rate:g}" for name, rate in RATES.items())
 
 
 def _share(one: dict[str, Any], plain: dict[int, dict[str, Any]]) -> float:
@@ -194,7 +197,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where the run folders go")
     parser.add_argument("--page", action="store_true", help="only write the page anew")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[16, 17, 18])
     parser.add_argument("--methods", nargs="+", default=list(GUARDED), choices=GUARDED)
     parser.add_argument("--airports", type=int, default=24)
     parser.add_argument("--lr", type=float, default=LR)
