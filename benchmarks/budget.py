@@ -118,8 +118,8 @@ def page(found: dict[str, Any]) -> str:
         "",
         f"SmolLM2-135M learns {found['airports']} airport codes in three phrasings ({first['inject_total']} questions): AdamW at "
         f"{found['lr']:g} ({_other_rates()}), batch 8, until {found['until_learned']:.0%} is learned or {found['epochs']} epochs are over, "
-        f"seeds {', '.join(map(str, sorted(plain)))}. Known is a fact whose answer leads by at least {found['lead']:g} nat in the untouched "
-        "model (of those that lead by less, some turn by rounding alone). For every seed the known facts are dealt anew: "
+        f"seeds {', '.join(map(str, sorted(plain)))}. Known is a fact whose answer leads by at least {found['lead']:g} nat in the "
+        "untouched model (of those that lead by less, some turn by rounding alone). For every seed the known facts are dealt anew: "
         f"{found['promise']} are the promise's, asked once at the end; of the others the method sees 60%, and the guard's probe is 40%. "
         "Other airports are learned, in another order. Plain fine-tuning without a budget, at the same rate, is the yardstick.",
         "",
