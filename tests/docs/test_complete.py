@@ -55,14 +55,3 @@ def test_every_page_is_in_the_navigation_and_every_entry_a_page():
 
     told = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
     assert sorted(entries(told)) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
-
-
-def test_commands_in_the_docs_have_flags_that_exist():
-    known = set(re.findall(r"`(--[a-z-]+)(?: / (--[a-z-]+))?", (DOCS / "flags.md").read_text("utf-8")))
-    flags = {flag for pair in known for flag in pair if flag} | {"--help", "--version"}
-    unknown = []
-    for page in [*PAGES, ROOT / "README.md"]:
-        for block in re.findall(r"```(?:bash|console|sh)?\n(.*?)```", page.read_text("utf-8"), flags=re.S):
-            for command in re.findall(r"^(?:\$ )?forgetless .*(?:\\\n.*)*", block, flags=re.M):
-                unknown += [(page.name, flag) for flag in re.findall(r"(?<=\s)--[a-z][a-z-]*", command.split("#")[0]) if flag not in flags]
-    assert not unknown
