@@ -59,3 +59,27 @@ def test_a_sketch_of_nothing_carries_nothing() -> None:
     assert sketch.top_share(0.5) == (0.0, 0.0) and sketch.decades() == []
     sketch.add(torch.zeros(5, dtype=torch.float64))
     assert sketch.top_share(0.5) == (0.0, 0.0) and sketch.zeros == 5
+
+
+def test_the_bounds_of_a_bin_that_is_cut_are_those_of_its_edges() -> None:
+    sketch = MagnitudeSketch()
+    sketch.add(torch.tensor([1.0, -1.001, 1.002, 1.003, 0.25, 0.0], dtype=torch.float64))  # the first four share a bin from 1 to 1 + 1/64
+    whole = 1.0 + 1.001 + 1.002 + 1.003 + 0.25
+    mean, upper = 4.006 / 4, 1 + 1 / 64
+    assert sketch.top_share(1 / 6) == pytest.approx((mean / whole, min(upper, 4.006 - 3) / whole), rel=1e-14)
+    assert sketch.top_share(3 / 6) == pytest.approx((3 * mean / whole, min(3 * upper, 4.006 - 1) / whole), rel=1e-14)
+    assert sketch.top_share(4 / 6) == pytest.approx((4.006 / whole, 4.006 / whole), rel=1e-14)
+    assert sketch.top_share(5 / 6) == pytest.approx((1.0, 1.0), rel=1e-14) and sketch.top_share(1.0) == (1.0, 1.0)
+    assert sketch.top_share(0.0) == (0.0, 0.0)
+
+
+def test_the_powers_of_ten_are_named_from_the_smallest() -> None:
+    sketch = MagnitudeSketch()
+    sketch.add(torch.tensor([[5.0, -3.0], [-2.0, 0.5]], dtype=torch.float64))
+    sketch.add(torch.tensor([0.0, 200.0], dtype=torch.float64))
+    assert sketch.decades() == [
+        {"from": 0.1, "to": 1.0, "below": 0, "above": 1, "below_sum": 0.0, "above_sum": 0.5},
+        {"from": 1.0, "to": 10.0, "below": 2, "above": 1, "below_sum": 5.0, "above_sum": 5.0},
+        {"from": 100.0, "to": 1000.0, "below": 0, "above": 1, "below_sum": 0.0, "above_sum": 200.0},
+    ]
+    assert sketch.total == 6 and sketch.zeros == 1
