@@ -20,7 +20,7 @@ help:
 	@echo "make flags      docs/flags.md, the page of every flag, from the command line itself"
 	@echo "make wheel      the wheel, tried in an empty environment without extras (PYTHON=python3.13 for another Python)"
 	@echo "make fuzz       every reader of files, on inputs that atheris invents (Linux)"
-	@echo "make results    the published tables, from the raw results in docs/results"
+	@echo "make results    the published tables and pictures, from the raw results in docs/results"
 	@echo "make bench      the benchmark tables"
 
 $(BIN)/python:
@@ -66,6 +66,8 @@ docs: $(VENV)/dev.stamp
 results: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/split_mnist.py table
 	$(BIN)/python benchmarks/facts_table.py
+	$(BIN)/python docs/pictures/method_figures.py
+	$(BIN)/python docs/pictures/concepts.py
 	$(BIN)/python benchmarks/study.py page
 
 bench: $(VENV)/dev.stamp
