@@ -116,6 +116,7 @@ $(VENV)/quality.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 coverage: $(VENV)/quality.stamp
+	mkdir -p build/coverage
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadfile
 	$(BIN)/coverage combine --quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -132,6 +133,26 @@ def test_a_disk_that_fills_up_during_training_costs_nothing(warm, place, disk, a
     assert "disk/run" in done.err
     assert_whole(place / "disk/run")
     filler.unlink()
+    done = warm.run(*train_arguments("disk/run", "--resume"), cwd=place)
+    assert (done.code, done.err) == (0, "")
+    assert result(place / "disk/run") == alone
+
+
+def test_a_disk_that_turns_read_only_during_training_costs_nothing(warm, place, disk, alone):
+    if not disk("8m"):
+        pytest.skip("may not mount; bad input has folders that were never writable")
+    pid = warm.start(*train_arguments("disk/run"), cwd=place)
+    wait_for_checkpoint(place / "disk/run")
+    end = time.monotonic() + 60
+    while True:  # the system refuses while a file is open for writing, which is soon over
+        assert time.monotonic() < end
+        if subprocess.run(["mount", "-o", "remount,ro", str(place / "disk")], capture_output=True, check=False).returncode == 0:
+            break
+    done = warm.wait(pid)
+    assert (done.code, done.out) == (2, "") and len(done.lines) == 1, done
+    assert "disk/run" in done.err and os.strerror(errno.EROFS) in done.err
+    subprocess.run(["mount", "-o", "remount,rw", str(place / "disk")], check=True)
+    assert_whole(place / "disk/run")
     done = warm.run(*train_arguments("disk/run", "--resume"), cwd=place)
     assert (done.code, done.err) == (0, "")
     assert result(place / "disk/run") == alone
