@@ -67,7 +67,7 @@ flags: $(VENV)/dev.stamp
 	$(BIN)/python -m typer forgetless.cli.main utils docs --name forgetless > docs/flags.md
 
 docs: $(VENV)/dev.stamp
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 results: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/split_mnist.py table

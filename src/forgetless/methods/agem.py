@@ -45,7 +45,7 @@ class AGEM(Method):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> AGEM(capacity=500).batch_size
         256
     """

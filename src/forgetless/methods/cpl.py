@@ -57,7 +57,7 @@ class CPL(Method):
     Raises:
         InputError: an option is out of range; ``compact_state`` cannot be kept with the optimizer, the model or the chain.
 
-    Example:
+    Examples:
         >>> CPL(refresh=4, retain_batches=2).refresh
         4
     """

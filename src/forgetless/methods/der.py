@@ -40,7 +40,7 @@ class DER(DarkReplay):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> DER(alpha=0.3, capacity=200).memory.capacity
         200
     """

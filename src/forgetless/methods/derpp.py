@@ -42,7 +42,7 @@ class DERpp(DarkReplay):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> DERpp(beta=1.0, capacity=200).memory.capacity
         200
     """

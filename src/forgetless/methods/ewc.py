@@ -45,7 +45,7 @@ class EWC(importance.Consolidating, Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> EWC(strength=1000.0, labels="data", examples=None).labels
         'data'
     """

@@ -51,7 +51,7 @@ class GEM(Method):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> GEM(margin=0.5).per_task
         256
     """

@@ -74,7 +74,7 @@ class GenerativeReplay(Method):
     Raises:
         InputError: an option is out of range; the batches do not fit the generator.
 
-    Example:
+    Examples:
         >>> GenerativeReplay(targets="soft").temperature
         2.0
     """

@@ -46,7 +46,7 @@ class GradientProtection(Method):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> GradientProtection(threshold=0.6).history
         100
     """

@@ -41,7 +41,7 @@ class Joint(Method):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> Joint(seed=3).new
         0
     """

@@ -44,7 +44,7 @@ class KL(Adjustable):
     Raises:
         InputError: an option is out of range; weights shared with the base have changed between tasks (a merged adapter).
 
-    Example:
+    Examples:
         >>> KL(direction="reverse", first_tokens=5, first_weight=4.0).strength
         0.5
     """

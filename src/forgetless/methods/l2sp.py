@@ -32,7 +32,7 @@ class L2SP(Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> L2SP(strength=0.01).anchor
         'start'
     """

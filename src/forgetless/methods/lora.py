@@ -46,7 +46,7 @@ class LoRA(Method):
     Raises:
         InputError: an option is out of range, PEFT is missing, or the model has no layer to adapt.
 
-    Example:
+    Examples:
         >>> method = LoRA(rank=2)
         >>> model = method.prepare(nn.Sequential(nn.Linear(4, 3)), Task("new", []))
         >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]

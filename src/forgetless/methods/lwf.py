@@ -42,7 +42,7 @@ class LwF(Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> LwF(temperature=2.0).strength
         1.0
     """

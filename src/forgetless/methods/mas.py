@@ -37,7 +37,7 @@ class MAS(importance.Consolidating, Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> MAS(examples=50).strength
         1.0
     """

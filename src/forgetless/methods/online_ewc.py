@@ -39,7 +39,7 @@ class OnlineEWC(importance.Consolidating, Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> OnlineEWC(gamma=0.9).gamma
         0.9
     """

@@ -52,7 +52,7 @@ class OSF(Method):
     Raises:
         InputError: an option is out of range, PEFT is missing, or the model has no layer to adapt.
 
-    Example:
+    Examples:
         >>> method = OSF(preserved=0.5)
         >>> model = method.prepare(nn.Sequential(nn.Linear(6, 4)), Task("new", []))
         >>> [tuple(parameter.shape) for parameter in model.parameters() if parameter.requires_grad]

@@ -49,7 +49,7 @@ class PackNet(Method):
     Raises:
         InputError: an option is out of range; no weight is free for another task.
 
-    Example:
+    Examples:
         >>> PackNet(prune=0.75).prune
         0.75
     """

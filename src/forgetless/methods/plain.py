@@ -12,7 +12,7 @@ class Plain(Method):
 
     The baseline that every other method is measured against. At a low learning rate it is a strong one.
 
-    Example:
+    Examples:
         >>> Plain().state_dict()
         {}
     """

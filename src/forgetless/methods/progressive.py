@@ -44,7 +44,7 @@ class Progressive(Method):
         InputError: an option is out of range; the task was trained before others; the model is not a feed-forward
             `torch.nn.Sequential` of linear and conv layers, activations, pooling, flattening, dropout and norms.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
         >>> method = Progressive()
         >>> model = method.prepare(method.prepare(net, Task("a", [])), Task("b", [], index=1))

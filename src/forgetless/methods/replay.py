@@ -55,7 +55,7 @@ class Replay(Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> (Replay(capacity=500, ratio=0.5) >> Replay(strength="balanced")).methods[0].capacity
         500
     """

@@ -39,7 +39,7 @@ class SI(Adjustable):
     Raises:
         InputError: an option is out of range.
 
-    Example:
+    Examples:
         >>> SI(xi=0.01).strength
         0.1
     """

@@ -46,7 +46,7 @@ class Supermask(Method):
     Raises:
         InputError: an option is out of range; the model has no linear or conv layer of its own.
 
-    Example:
+    Examples:
         >>> model = Supermask().prepare(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), Task("a", []))
         >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         ['0.parametrizations.weight.0.score', '2.parametrizations.weight.0.score']

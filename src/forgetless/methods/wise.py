@@ -39,7 +39,7 @@ class Wise(Method):
     Raises:
         InputError: an option is out of range, or ``"auto"`` has no retain set.
 
-    Example:
+    Examples:
         >>> Wise(alpha="auto", budget=0.02).needs_retain
         True
     """

@@ -17,7 +17,7 @@ def prune_smallest(weight: Tensor, among: Tensor, share: float) -> Tensor:
     Returns:
         Bool of the weights' shape.
 
-    Example:
+    Examples:
         >>> prune_smallest(torch.tensor([3.0, -1.0, 2.0, -4.0, 0.5]), torch.tensor([True, True, True, True, False]), 0.5)
         tensor([False,  True,  True, False, False])
     """
@@ -31,7 +31,7 @@ def prune_smallest(weight: Tensor, among: Tensor, share: float) -> Tensor:
 def top_share(scores: Tensor, share: float) -> Tensor:
     """The ``share`` of highest scores, to the nearest whole number of weights (of equal scores the last): bool of their shape.
 
-    Example:
+    Examples:
         >>> top_share(torch.tensor([[0.3, 0.1], [0.2, 0.4]]), 0.5)
         tensor([[ True, False],
                 [False,  True]])
@@ -46,7 +46,7 @@ def top_share(scores: Tensor, share: float) -> Tensor:
 def pack_bits(mask: Tensor) -> Tensor:
     """A bool tensor, eight to a byte, flat; the last byte is filled up with zeros.
 
-    Example:
+    Examples:
         >>> pack_bits(torch.tensor([True, False, True]))
         tensor([5], dtype=torch.uint8)
     """
