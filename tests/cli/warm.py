@@ -90,7 +90,7 @@ class Warm:
 
     def close(self) -> None:
         self.server.stdin.close()
-        self.server.wait(timeout=30)
+        self.server.wait(timeout=180)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self.server.stdin.write(json.dumps(request) + "\n")
