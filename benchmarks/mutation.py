@@ -27,6 +27,7 @@ import random
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -101,7 +102,8 @@ def mutated(mutant: dict[str, Any]) -> str:
 def is_python(text: str) -> bool:
     """Whether ``text`` can be compiled."""
     try:
-        compile(text, "mutant", "exec", dont_inherit=True)
+        with warnings.catch_warnings(action="ignore"):
+            compile(text, "mutant", "exec", dont_inherit=True)
     except SyntaxError:
         return False
     return True
