@@ -14,6 +14,7 @@ from forgetless.guard.budget import Budget
 from forgetless.guard.guard import Guard
 from forgetless.guard.look import Standing
 from forgetless.guard.point import Point, scale_rates
+from forgetless.guard.policy import MOST_ROLLBACKS
 from forgetless.guard.reserves import REFRESH, WaitingCPL, WaitingReplay, with_reserves
 from forgetless.methods.cpl import CPL
 from forgetless.methods.plain import Plain
@@ -196,7 +197,7 @@ def far(running, limit):
     return guard, told
 
 
-def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_changes_nothing():
+def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_goes_back_to_learn_again():
     running = session(Plain())
     with running:
         model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
@@ -210,11 +211,21 @@ def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_change
 
         guard.limit = 2.2 * length
         assert guard._look(5).forgotten == 4 and not guard.policy.good(guard.last)
-        for never in (lambda: False, way(0.3)):  # enough nowhere but at the end; enough only where it is not safe
+        for back, never in enumerate((lambda: False, way(0.3)), 1):  # enough nowhere but at the end; enough only where it is not safe
             rate = running.ctx.optimizer.param_groups[0]["lr"]
-            assert not guard.settle(running, never)
-            assert same(model, end) and guard.blend is None and not guard.safe and guard.last.forgotten == 4
-            assert told[-1]["act"] == "lower the rate" and running.ctx.optimizer.param_groups[0]["lr"] == rate / 2
+            put(model, guard._origin, trained(end), 1.0)
+            assert guard._look(5).forgotten == 4
+            assert guard.settle(running, never)
+            assert guard.blend is None and guard.safe and guard.policy.rollbacks == back, (
+                "back to where it is safe, to learn the rest again"
+            )
+            assert distance(model, start) == pytest.approx(0.125 * length) and guard._point.step == 5
+            assert [line["act"] for line in told if line["kind"] == "act"][-2:] == ["lower the rate", "roll back"]
+            assert running.ctx.optimizer.param_groups[0]["lr"] == rate / 2
+        put(model, guard._origin, trained(end), 1.0)
+        guard._look(5)
+        guard.policy.rollbacks = MOST_ROLLBACKS
+        assert not guard.settle(running, way(0.3)) and same(model, end) and not guard.safe, "it went back often enough"
         assert guard.settle(running, way(0.1))
         assert guard.blend == 0.125 and guard.safe and guard.last.forgotten == 0
         for p, first, last in zip(model.parameters(), start.parameters(), end.parameters(), strict=True):

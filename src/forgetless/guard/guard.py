@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from statistics import median
 from typing import Any
 
 from forgetless.core.method import State
@@ -14,19 +13,17 @@ from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.guard.blend import Weights, farthest, nearest, put, trained
 from forgetless.guard.budget import Budget, due
-from forgetless.guard.evidence import interval, needed
-from forgetless.guard.look import Standing, expected_share, standing
+from forgetless.guard.evidence import needed
 from forgetless.guard.point import Point, scale_rates
-from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, RAISE, ROLL_BACK, STOP, TIGHTEN, Act, Look, Policy
-from forgetless.guard.verdict import nothing_known
+from forgetless.guard.policy import FACTOR, LOWER, MOST_LOWERED, MOST_ROLLBACKS, RAISE, ROLL_BACK, STOP, TIGHTEN, Act, Look
+from forgetless.guard.watching import Tell, Watching
 from forgetless.ops.interpolation import BISECTIONS
 
 HALVINGS = 3
 """Trials on the line to the last good point, or to the start: so the share of the way is found to an eighth."""
-Tell = Callable[[dict[str, Any]], None]
 
 
-class Guard:
+class Guard(Watching):
     """Watches one training.
 
     Args:
@@ -62,13 +59,9 @@ class Guard:
         went_back: Callable[[], None] = lambda: None,
         ramp: int = 1,
     ) -> None:
-        self.budget, self.language, self.every, self.ramp = budget, language, every, ramp
-        self._probe, self._tell, self._agreed, self._went_back = list(probe), tell, agreed, went_back
-        self.policy = Policy(budget.allowed)
-        self.last: Look | None = None
+        super().__init__(budget, language, probe, tell=tell, agreed=agreed)
+        self.every, self.ramp, self._went_back = every, ramp, went_back
         self.blend: float | None = None
-        self.acts, self.seconds = 0, 0.0
-        self._start: list[float] | list[bool] = []  # of the known items: their margins, or that they are right
         self._point, self._level = Point(), 0  # the last good look, and how often the method had been tightened by then
         self._tightened = 0
         self._origin: Weights = {}
@@ -88,19 +81,6 @@ class Guard:
             line = {"kind": "start", "step": session.ctx.step, "allowed": self.budget.allowed, "probe": len(self._start)}
             self._tell(line | {"every": self.every, "items_needed": needed(self.budget.allowed)})
         self.seconds += time.perf_counter() - began
-
-    def _measure_start(self) -> None:
-        found = self._ask(self._probe)
-        self._probe = [question for question, right in zip(self._probe, found.right, strict=True) if right]
-        if not self._probe:
-            raise nothing_known("the guard's probe")
-        values = found.right if found.margins is None else found.margins
-        self._start = [value for value, right in zip(values, found.right, strict=True) if right]
-
-    @property
-    def known(self) -> int:
-        """How many items of the probe were right at the start."""
-        return len(self._start)
 
     @property
     def safe(self) -> bool:
@@ -134,28 +114,42 @@ class Guard:
     def settle(self, session: Session, enough: Callable[[], bool], scheduler: Any = None) -> bool:
         """Enough is learned. Where a look finds anything lost: give back, on the line to the start, what enough does not need.
 
-        If what is left is safe to end with (`Policy.safe`), training may end there. Else nothing changes but that the guard is more
-        careful from here on. Returns whether weights were given back.
+        If what is left is safe to end with (`Policy.safe`), training may end there. Else the guard is more careful from here on, and
+        goes back on that line to where it is safe: from there the rest is learned again with all that protects at work.
+
+        Returns:
+            Whether weights were changed.
         """
         began, model, look = time.perf_counter(), session.ctx.model, self._fresh(session.ctx.step)
-        settled = False
+        alpha = 1.0
         if self._origin and look.lost > (0, 0.0):
             alpha, end = nearest(model, self._origin, lambda: bool(self._agreed(enough())), HALVINGS)
             left = look if alpha == 1.0 else self._look(look.step)
-            settled = alpha < 1.0 and self.policy.safe(left) and (left.lost <= look.lost or not self.policy.safe(look))
-            if settled:
+            if alpha < 1.0 and self.policy.safe(left) and (left.lost <= look.lost or not self.policy.safe(look)):
                 self._take(session)
                 self.blend = alpha
                 reason = f"enough is learned there; {look.forgotten} of {look.total} forgotten before, {left.forgotten} after"
                 self._act("blend", reason, f"{alpha:.3g} of the way from the start", look.step)
             else:
                 put(model, self._origin, end, 1.0)
-                self.last = look
-        if not (settled or self.policy.safe(look)):
+                self.last, alpha = look, 1.0
+        if alpha == 1.0 and not self.policy.safe(look):
             for act in self.policy.unsafe(look):
                 self._do(act, session, scheduler, lowers=False)
+            if self._origin and self.policy.rollbacks < MOST_ROLLBACKS:
+                alpha, end = farthest(model, self._origin, lambda: self.policy.safe(self._look(look.step)), HALVINGS)
+                if alpha:
+                    self.policy.rollbacks += 1
+                    self._look(look.step)
+                    self._take(session)
+                    self._went_back()
+                    reason = f"with {look.forgotten} of {look.total} forgotten it is not safe to end; learn the rest again from where it is"
+                    self._act(ROLL_BACK, reason, f"to {alpha:.3g} of the way from the start", look.step)
+                else:
+                    put(model, self._origin, end, 1.0)
+                    self.last, alpha = look, 1.0
         self.seconds += time.perf_counter() - began
-        return settled
+        return alpha < 1.0
 
     def end(self, session: Session, learned: Callable[[], float]) -> None:
         """After the last step: leave weights that keep the budget on the probe safely (`Policy.safe`).
@@ -192,35 +186,6 @@ class Guard:
             self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
         self.last = self._look(bad.step)
 
-    def _ask(self, questions: Sequence[Question]) -> Standing:
-        budget = self.budget
-        found = standing(self.language, questions, budget.scorer, budget.template, budget.batch_size)
-        right, margins = self._agreed((found.right, found.margins))
-        return Standing(right, margins)
-
-    def _look(self, step: int) -> Look:
-        now = self._ask(self._probe)
-        expected = middle = None
-        if now.margins is not None:
-            expected, middle = expected_share([float(value) for value in self._start], now.margins), median(now.margins)
-        self.last = Look(step, now.right.count(False), len(now.right), expected, middle)
-        return self.last
-
-    def _fresh(self, step: int) -> Look:
-        """The last look if it was at this step, else one more, which is told but calls for nothing by itself."""
-        if self.last is not None and self.last.step == step:
-            return self.last
-        began = time.perf_counter()
-        look = self._look(step)
-        self.policy.looks += 1
-        self._told(look, time.perf_counter() - began)
-        return look
-
-    def _told(self, look: Look, seconds: float) -> None:
-        low, high = interval(look.forgotten, look.total)
-        line = {"kind": "look", "look": self.policy.looks, **asdict(look), "low": low, "high": high}
-        self._tell(line | {"good": self.policy.good(look), "seconds": round(seconds, 3)})
-
     def _do(self, act: Act, session: Session, scheduler: Any, *, lowers: bool) -> None:
         """Do one act. ``lowers``: the rate is lowered in any case, so that need not stand in for tightening."""
         optimizer, step = session.ctx.optimizer, session.ctx.step
@@ -241,10 +206,6 @@ class Guard:
         if act.name == STOP:
             what = f"with the weights of step {self._point.step}"
         self._act(act.name, act.reason, what, step)
-
-    def _act(self, name: str, reason: str, what: str, step: int) -> None:
-        self.acts += 1
-        self._tell({"kind": "act", "step": step, "act": name, "what": what, "reason": reason})
 
     def _take(self, session: Session) -> None:
         self._point.take(session.ctx.step, session.ctx.model, session.ctx.optimizer, session.method)

@@ -125,19 +125,15 @@ class Keeping:
 
     def settle(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
         """After an epoch with enough learned: give back, towards the start, what that does not need; the verdicts on what is left."""
-        wanted, begun, found = self.settings.until_learned, {INJECT: before[INJECT]}, after
+        wanted, begun = self.settings.until_learned, {INJECT: before[INJECT]}
         if self.guard is None or wanted is None or learned_share(changes(begun, after)) < wanted:
             return after
 
-        def enough() -> bool:
-            nonlocal found
-            now = score({INJECT: self.splits[INJECT]})
-            if learned_share(changes(begun, now)) < wanted:
-                return False
-            found = now  # the last that was enough is where the guard leaves the weights
-            return True
+        def now() -> Verdicts:
+            return score({INJECT: self.splits[INJECT]})
 
-        return found if self.guard.settle(session, enough) else after
+        changed = self.guard.settle(session, lambda: learned_share(changes(begun, now())) >= wanted)
+        return now() if changed else after
 
     def end(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
         """After the last step: leave weights that keep the budget on the probe; the verdicts on them."""
