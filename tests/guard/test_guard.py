@@ -247,6 +247,23 @@ def test_within_the_budget_it_gives_back_too_unless_nothing_is_lost():
         assert not guard.settle(running, lambda: True) and guard.blend == 0.5 and same(model, end)
 
 
+@pytest.mark.parametrize("blend", [True, False])
+def test_weights_that_keep_the_budget_but_not_safely_stay_where_nothing_safe_learned_more(blend):
+    running = session(Plain())
+    with running:
+        model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
+        guard, told = far(running, 1.0)
+        step(running, 5)
+        end = copy.deepcopy(model)
+        guard.limit = 9 * distance(model, start)
+        if not blend:
+            guard._ask = lambda questions: Standing([number > 0 for number in range(10)], None)
+            guard._origin = {}
+        guard.end(running, lambda: distance(model, start))
+        assert same(model, end) and guard.last.forgotten == 1 and guard.blend is None
+        assert not [line for line in told if line["kind"] == "act"]
+
+
 def distance(model, start):
     return sum(float((p - q).detach().abs().sum()) for p, q in zip(model.parameters(), start.parameters(), strict=True))
 

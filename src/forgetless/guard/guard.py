@@ -164,6 +164,8 @@ class Guard(Watching):
         began = time.perf_counter()
         look = self._fresh(session.ctx.step)
         if not self.policy.safe(look):
+            if self.policy.good(look):
+                self._take(session)  # nothing earlier is better
             self._last_resort(session, learned, look)
         self.seconds += time.perf_counter() - began
 
@@ -180,11 +182,15 @@ class Guard(Watching):
                 self.blend = alpha
                 self._act("blend", reason, f"{alpha:.3g} of the way from the start", bad.step)
             else:
-                self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
+                self._told_back(reason, bad)
         else:
             self._put_back(session)
-            self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
+            self._told_back(reason, bad)
         self.last = self._look(bad.step)
+
+    def _told_back(self, reason: str, bad: Look) -> None:
+        if self._point.step != bad.step:
+            self._act(ROLL_BACK, reason, f"to step {self._point.step}", bad.step)
 
     def _do(self, act: Act, session: Session, scheduler: Any, *, lowers: bool) -> None:
         """Do one act. ``lowers``: the rate is lowered in any case, so that need not stand in for tightening."""
