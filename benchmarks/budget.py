@@ -142,7 +142,7 @@ def page(found: dict[str, Any]) -> str:
         "guard rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds "
         "of training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on other "
         "seeds (100, 0 to 2, 5 to 15) and was fixed before these were looked at. Since then it has one act more, after what seed 18 "
-        "showed: where enough is learned but not safely it goes back to where it is, and learns the rest again. No run here has it.",
+        "showed: where enough is learned but not safely it goes back to where it is, and learns the rest again. No run of the table has it.",
         "",
         *_development(found),
         "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act, with its reason.",
@@ -152,13 +152,16 @@ def page(found: dict[str, Any]) -> str:
 
 
 def _development(found: dict[str, Any]) -> list[str]:
-    """What became of runs on which the policy was developed."""
-    told = [
-        f"{TITLES[one['method']]} at seed {one['seed']} learned {one['learned']} of {one['inject_total']}, lost "
-        f"{one['budget']['forgotten']} of {one['budget']['total']}, {'kept' if one['budget']['kept'] else 'broken'}"
-        for one in found.get("development", [])
-    ]
-    return ["On the way, with earlier policies and a smaller probe: " + "; ".join(told) + ".", ""] if told else []
+    """What became of runs on which the policy was developed, and of those with what it got afterwards."""
+    lines = []
+    for key, title in (("development", "On the way, with earlier policies and a smaller probe"), ("later", "With the act added since")):
+        told = [
+            f"{TITLES[one['method']]} at seed {one['seed']} learned {one['learned']} of {one['inject_total']}, lost "
+            f"{one['budget']['forgotten']} of {one['budget']['total']}, {'kept' if one['budget']['kept'] else 'broken'}"
+            for one in found.get(key, [])
+        ]
+        lines += [f"{title}: {'; '.join(told)}.", ""] if told else []
+    return lines
 
 
 def _other_rates() -> str:
@@ -212,7 +215,8 @@ def main() -> None:
         found = {"budget": BUDGET, "lr": options.lr, "epochs": options.epochs, "until_learned": UNTIL, "promise": PROMISE}
         found |= {"airports": options.airports, "lead": LEAD, "runs": []}
         file = options.results / "budget.json"
-        found |= {"development": json.loads(file.read_text("utf-8")).get("development", []) if file.is_file() else []}
+        kept = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        found |= {key: kept.get(key, []) for key in ("development", "later")}
         for method, budget in [("none", None), *((name, BUDGET) for name in options.methods)]:
             for seed in options.seeds:
                 found["runs"].append(run(options.work, seed, method, budget, options))
