@@ -142,7 +142,7 @@ def page(found: dict[str, Any]) -> str:
         "guard rolled back. Blend: the share of the way from the start at which it ended, where it took that last resort. Cost: seconds "
         "of training and guard on a machine that others used too, so rough. The guard's policy was developed on tiny models and on other "
         "seeds (100, 0 to 2, 5 to 15) and was fixed before these were looked at. Since then it has one act more, after what seed 18 "
-        "showed: where enough is learned but not safely it goes back to where it is, and learns the rest again. No run of the table has it.",
+        "showed: where enough is learned but not safely it goes back to where it is, and learns the rest again. No run above has it.",
         "",
         *_development(found),
         "Made by `python benchmarks/budget.py --page` from [budget.json](budget.json), which holds every look and act, with its reason.",
