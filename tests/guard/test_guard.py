@@ -224,6 +224,7 @@ def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_goes_b
             assert running.ctx.optimizer.param_groups[0]["lr"] == rate / 2
         put(model, guard._origin, trained(end), 1.0)
         guard._look(5)
+        assert not guard.settle(running, way(0.3), more=False) and same(model, end), "nothing would learn the rest again"
         guard.policy.rollbacks = MOST_ROLLBACKS
         assert not guard.settle(running, way(0.3)) and same(model, end) and not guard.safe, "it went back often enough"
         assert guard.settle(running, way(0.1))

@@ -111,11 +111,12 @@ class Guard(Watching):
         self.seconds += time.perf_counter() - began
         return True
 
-    def settle(self, session: Session, enough: Callable[[], bool], scheduler: Any = None) -> bool:
+    def settle(self, session: Session, enough: Callable[[], bool], scheduler: Any = None, *, more: bool = True) -> bool:
         """Enough is learned. Where a look finds anything lost: give back, on the line to the start, what enough does not need.
 
         If what is left is safe to end with (`Policy.safe`), training may end there. Else the guard is more careful from here on, and
-        goes back on that line to where it is safe: from there the rest is learned again with all that protects at work.
+        goes back on that line to where it is safe: from there, if ``more`` training follows, the rest is learned again with all that
+        protects at work.
 
         Returns:
             Whether weights were changed.
@@ -136,7 +137,7 @@ class Guard(Watching):
         if alpha == 1.0 and not self.policy.safe(look):
             for act in self.policy.unsafe(look):
                 self._do(act, session, scheduler, lowers=False)
-            if self._origin and self.policy.rollbacks < MOST_ROLLBACKS:
+            if more and self._origin and self.policy.rollbacks < MOST_ROLLBACKS:
                 alpha, end = farthest(model, self._origin, lambda: self.policy.safe(self._look(look.step)), HALVINGS)
                 if alpha:
                     self.policy.rollbacks += 1

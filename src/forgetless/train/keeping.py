@@ -123,7 +123,7 @@ class Keeping:
         """Whether training may end with what the last look found, once enough is learned."""
         return self.guard is None or self.guard.safe
 
-    def settle(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:
+    def settle(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts], *, more: bool) -> Verdicts:
         """After an epoch with enough learned: give back, towards the start, what that does not need; the verdicts on what is left."""
         wanted, begun = self.settings.until_learned, {INJECT: before[INJECT]}
         if self.guard is None or wanted is None or learned_share(changes(begun, after)) < wanted:
@@ -132,7 +132,7 @@ class Keeping:
         def now() -> Verdicts:
             return score({INJECT: self.splits[INJECT]})
 
-        changed = self.guard.settle(session, lambda: learned_share(changes(begun, now())) >= wanted)
+        changed = self.guard.settle(session, lambda: learned_share(changes(begun, now())) >= wanted, more=more)
         return now() if changed else after
 
     def end(self, session: Session, before: Verdicts, after: Verdicts, score: Callable[[Splits], Verdicts]) -> Verdicts:

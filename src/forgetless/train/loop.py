@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,14 @@ class _Run:
             while not self._ends(session.ctx.step, epoch, begun, after):
                 done, epoch = self._epoch(session, epoch, after), epoch + 1
                 after = self._evaluate(f"scoring after epoch {epoch}", self.keeping.scored)
-                after = self.keeping.settle(session, begun, after, lambda splits: self._evaluate("scoring on the way back", splits))
+                more = epoch < self.settings.epochs and not self._spent(session.ctx.step)
+                after = self.keeping.settle(session, begun, after, partial(self._evaluate, "scoring on the way back"), more=more)
                 self._log_epoch(session, epoch, done, begun, after)
                 self._checkpoint(session, epoch, 0, after)
             why = self._ends(session.ctx.step, epoch, begun, after)
             after = self.keeping.end(session, begun, after, lambda splits: self._evaluate("scoring at the end", splits))
             left = versions(self.language.model)
-        if versions(self.language.model) != left:  # the method ended its task by writing weights
+        if versions(self.language.model) != left:  # by the end of the method's task
             after = self._evaluate("scoring what the method left", self.splits)
         return self._finish(session, begun, after, epoch, why)
 
