@@ -114,9 +114,8 @@ class _Run:
         self.retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
         self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.planned(len(self.batches)), everywhere=True)
         self.keeping = Keeping(settings, language, splits, self.batches, folder, processes, show)
-        self.seconds = self.eval_seconds = 0.0
+        self.seconds, self.eval_seconds, self.fractions = 0.0, 0.0, (0.0, 0)  # the last: conflicting shares, their sum and number
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
-        self.fractions = (0.0, 0)  # conflicting shares of the run: their sum and number
         self.board: Board | None = None
 
     def go(self, config: dict[str, Any], *, resume: bool, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -149,13 +148,13 @@ class _Run:
                 done, epoch = self._epoch(session, epoch, after), epoch + 1
                 after = self._evaluate(f"scoring after epoch {epoch}", self.keeping.scored)
                 more = epoch < self.settings.epochs and not self._spent(session.ctx.step)
-                after = self.keeping.settle(session, begun, after, partial(self._evaluate, "scoring on the way back"), more=more)
+                after = self.keeping.settle(session, begun, after, partial(self._evaluate, "scoring on the way"), more=more)
                 self._log_epoch(session, epoch, done, begun, after)
                 self._checkpoint(session, epoch, 0, after)
             why = self._ends(session.ctx.step, epoch, begun, after)
-            after = self.keeping.end(session, begun, after, lambda splits: self._evaluate("scoring at the end", splits))
+            after = self.keeping.end(session, begun, after, partial(self._evaluate, "scoring at the end"))
             left = versions(self.language.model)
-        if versions(self.language.model) != left:  # by the end of the method's task
+        if versions(self.language.model) != left:
             after = self._evaluate("scoring what the method left", self.splits)
         return self._finish(session, begun, after, epoch, why)
 
@@ -163,8 +162,8 @@ class _Run:
         """Why training ends here, at the end of an epoch or of the last part of one; empty where it goes on."""
         if self.keeping.stopped:
             return "the guard of the budget"
-        wanted, whole = self.settings.until_learned, epoch and not self.batches.skip
-        if whole and wanted is not None and self.keeping.safe and learned_share(changes(before, after)) >= wanted:
+        wanted = self.settings.until_learned if epoch and not self.batches.skip else None
+        if wanted is not None and self.keeping.safe and learned_share(changes(before, after)) >= wanted:
             return "until_learned reached"
         return self._spent(step) or ("epoch limit" if epoch >= self.settings.epochs else "")
 
