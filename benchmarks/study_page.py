@@ -21,6 +21,7 @@ from forgetless.report.vector import write_svg
 
 Found = Mapping[str, Any]
 SETTINGS = {
+    "airports-24": "A first comparison: plain, replay, KL and CPL on 24 airport codes (development)",
     "screen": "Screen: all methods, few trials (development: airports)",
     "airports": "Many new facts in one format: airport codes (development)",
     "icd10": "Many new facts in one format: medical codes",

@@ -165,6 +165,6 @@ def test_a_plan_names_files_that_are_written_and_develops_on_airports_alone(know
             folder, file_name = Path(file).parent.name, Path(file).name
             setting = folder.removesuffix("-{seed}")
             assert setting != folder and file_name.removesuffix(".jsonl") in study_data.splits(setting, 0, known)
-            assert setting.startswith("airports") == (plan.stem in ("screen", "finalists-airports"))
+            assert setting.startswith("airports") == (plan.stem in ("screen", "finalists-airports", "airports-24"))
         assert setting in plan.read_text("utf-8").split("--settings ")[1].splitlines()[0].split(), name
-    assert len(read.seeds) == (1 if plan.stem == "screen" else 5)
+    assert len(read.seeds) == {"screen": 1, "airports-24": 3}.get(plan.stem, 5)

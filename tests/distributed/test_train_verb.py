@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
 from cli.world import read_lines, train_arguments, write_questions
+from forgetless.core.state import load_state
 from tiny import make_tiny_model
 
 pytest.importorskip("accelerate")
@@ -75,6 +78,34 @@ def test_a_run_of_two_processes_goes_on_in_one(runs, place):
     run(train_arguments("stopped", "--batch-size", 4, "--resume", method="replay,cpl", epochs=3), place)
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (one, place / "stopped")]
     assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) < CLOSE
+
+
+def test_a_process_that_dies_ends_all_and_the_run_goes_on_to_the_same_bits(runs, place):
+    arguments = train_arguments("cut", "--batch-size", 4, method="replay,cpl", epochs=3)
+    launch = [*LAUNCH, "--num_processes", "2", "--main_process_port", "0"]
+    environment = {key: value for key, value in os.environ.items() if key != "FORGETLESS_CACHE"} | {"OMP_NUM_THREADS": "1"}
+    launcher = subprocess.Popen(
+        [sys.executable, *launch, "-m", "forgetless", *arguments], cwd=place, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    end, checkpoint = time.monotonic() + 600, place / "cut" / "checkpoint" / "state.safetensors"
+
+    def wait_for(file: Path) -> None:
+        while not file.exists():
+            assert launcher.poll() is None and time.monotonic() < end, f"no {file}"
+            time.sleep(0.001)
+
+    wait_for(place / "cut" / "config.yaml")
+    workers = [child for child in psutil.Process(launcher.pid).children(recursive=True) if "forgetless" in child.cmdline()]
+    second = next(child for child in workers if child.environ().get("RANK") == "1")
+    wait_for(checkpoint)
+    second.kill()
+    said = launcher.communicate(timeout=600)[1]
+    assert launcher.returncode == 1 and "Signal 9 (SIGKILL)" in said, said[-2000:]
+    assert not any(psutil.pid_exists(worker.pid) and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    assert not (place / "cut" / "summary.json").exists() and load_state(checkpoint)["session"]["step"] >= 2
+    run([*arguments, "--resume"], place, 2)
+    one, two = ((folder / "model" / "model.safetensors").read_bytes() for folder in (runs[1], place / "cut"))
+    assert one == two
 
 
 def test_what_train_cannot_do_in_several_processes_is_refused(place, monkeypatch):

@@ -8,7 +8,7 @@ from forgetless.core.predictions import INACTIVE
 from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.errors import InputError
-from forgetless.methods.kl import KL
+from forgetless.methods.kl import KL, WINS
 from forgetless.ops.distillation import kl_rows, positions
 from language import language_batches, language_loss, language_model
 from nets import batches, loss_fn, net
@@ -112,6 +112,26 @@ def test_it_lowers_the_reported_divergence():
     plain = run(KL(strength=1e-9), net(), Task("new", train), lr=0.3).metrics["kl"]
     kept = run(KL(strength=2.0), net(), Task("new", train), lr=0.3).metrics["kl"]
     assert 0 < kept < 0.5 * plain
+
+
+def test_a_guard_tightens_it_as_long_as_what_is_learned_can_win():
+    method = KL(strength=0.2)
+    with attach(method, model := net(), torch.optim.SGD(model.parameters(), lr=0.1), Task("new", batches(1, 2)), loss_fn) as session:
+        told = [method.tighten(session.ctx, 2.0) for _ in range(3)]
+    assert told == ["kl.strength from 0.2 to 0.4", "kl.strength from 0.4 to 0.8", ""] and WINS == 1.0
+
+
+@pytest.mark.parametrize(("strength", "wins"), [(0.8, True), (1.25, False)])
+def test_below_the_strength_at_which_it_stops_tightening_what_the_base_denies_is_learned(strength, wins):
+    base = torch.tensor([[20.0, 0.0, 0.0]], dtype=DOUBLE)
+    logits = base.clone().requires_grad_(True)
+    optimizer = torch.optim.SGD([logits], lr=0.5)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        (torch.nn.functional.cross_entropy(logits, torch.tensor([2])) + strength * kl_rows(base, logits).mean()).backward()
+        optimizer.step()
+    assert logits.softmax(-1)[0, 2].item() == pytest.approx(1 / (1 + strength), abs=1e-3)
+    assert bool(logits.argmax() == 2) == wins
 
 
 def test_with_fresh_adapters_the_teacher_costs_nothing_and_is_the_base():

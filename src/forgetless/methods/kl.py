@@ -13,6 +13,10 @@ from forgetless.core.strength import Adjustable, number_or_auto
 from forgetless.core.teacher import extend, frozen_sums, kept_groups, snapshot, teacher_logits
 from forgetless.ops.distillation import kl_rows, positions
 
+WINS = 1.0
+"""From this strength on, an answer to which the base gives no chance can stay less likely than the base's own, however long it is
+learned: where forward KL and the loss balance, p is (onehot + strength * base) / (1 + strength). A guard does not tighten to there."""
+
 
 class KL(Adjustable):
     r"""KL divergence to the base model, on the inputs of the new task.
@@ -82,10 +86,13 @@ class KL(Adjustable):
             self.teacher, self.sums, self.begun = snapshot(ctx.model), frozen_sums(ctx.model), True
 
     def numbers(self, ctx: Context) -> tuple[float, ...]:
-        return (0.05, 0.15, 0.5)  # from 1 on, an answer to which the base gives no chance stays less likely than the base's own
+        return (0.05, 0.15, 0.5)
 
     def protects(self, ctx: Context) -> bool:
         return bool(kept_groups(ctx.task))
+
+    def tighten(self, ctx: Context, factor: float) -> str:
+        return super().tighten(ctx, factor) if self.in_force(ctx) * factor < WINS else ""
 
     def loss(self, ctx: Context, batch: Any, outputs: Any) -> Tensor | None:
         strength = self.in_force(ctx)
