@@ -15,7 +15,8 @@ cpl.level=weight cpl.level=1 cpl.mask=static cpl.refresh=0 cpl.refresh=-1 cpl.re
 cpl.confidence=-0.1 cpl.confidence=1.1 cpl.confidence=nan cpl.confidence=high cpl.retain_batches=0 cpl.retain_batches=1.5
 cpl.decay=-0.1 cpl.decay=1 cpl.decay=nan cpl.compact_state=perhaps l2sp.strength=-1 l2sp.strength=nan l2sp.strength=inf
 l2sp.strength=strong l2sp.strength=true l2sp.anchor=end wise.alpha=-0.1 wise.alpha=1.1 wise.alpha=nan wise.alpha=half
-wise.budget=-0.01 wise.budget=nan wise.budget=2 ewc.strength=-1 ewc.strength=nan ewc.strength=inf ewc.strength=strong
+wise.budget=-0.01 wise.budget=nan wise.budget=2 wise.enough=0 wise.enough=1.1
+ewc.strength=-1 ewc.strength=nan ewc.strength=inf ewc.strength=strong
 ewc.labels=true-ones ewc.labels=0 ewc.examples=0 ewc.examples=-5 ewc.examples=2.5 ewc.examples=many ewc.seed=-1 ewc.seed=0.5
 online-ewc.strength=-1 online-ewc.gamma=-0.1 online-ewc.gamma=1.1 online-ewc.gamma=nan online-ewc.labels=x online-ewc.examples=0
 online-ewc.seed=x si.strength=-1 si.strength=nan si.xi=0 si.xi=-1 si.xi=nan si.xi=small mas.strength=-1 mas.strength=inf

@@ -86,6 +86,26 @@ def test_auto_is_the_largest_step_that_keeps_the_budget_on_the_retain_set(budget
     assert (method.chosen * 32).is_integer()
 
 
+def slow_right(start, end, alpha, data):
+    model = copy.deepcopy(start)
+    with torch.no_grad():
+        for now, last in zip(model.parameters(), end.parameters(), strict=True):
+            now.copy_((1 - alpha) * now + alpha * last)
+        return sum(int(model(one[None]).argmax()) == int(label) for x, y in data for one, label in zip(x, y, strict=True))
+
+
+@pytest.mark.parametrize("enough", [0.7, 0.9, 1.0])
+def test_least_is_the_smallest_step_that_keeps_enough_of_what_the_task_taught(enough):
+    data = batches(6, 2)
+    start, end = ends()
+    method = Wise(alpha="least", enough=enough)
+    train(method, net(), data)
+    most, none = slow_right(start, end, 1.0, data), slow_right(start, end, 0.0, data)
+    assert slow_right(start, end, method.chosen, data) >= enough * most > none  # so that there is something to search for
+    assert method.chosen < 1.0 and slow_right(start, end, method.chosen - 1 / 32, data) < enough * most
+    assert (method.chosen * 32).is_integer() and not method.needs_retain
+
+
 def test_of_an_adapter_the_merged_weights_are_blended():
     start, data = net(), batches(6, 2)
     merged = []
@@ -98,7 +118,14 @@ def test_of_an_adapter_the_merged_weights_are_blended():
 
 @pytest.mark.parametrize(
     ("wrong", "where"),
-    [({"alpha": 1.5}, "alpha"), ({"alpha": float("nan")}, "alpha"), ({"alpha": True}, "alpha"), ({"budget": 1.0}, "budget")],
+    [
+        ({"alpha": 1.5}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"alpha": True}, "alpha"),
+        ({"budget": 1.0}, "budget"),
+        ({"alpha": "most"}, "alpha"),
+        ({"enough": 0.0}, "enough"),
+    ],
 )
 def test_options_out_of_range_are_refused(wrong, where):
     with pytest.raises(InputError, match=f"wise.{where}"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from forgetless.core import options
 from forgetless.core.context import Context, Tree
 from forgetless.core.method import Method
-from forgetless.ops.interpolation import between, largest, stays
+from forgetless.ops.interpolation import between, largest, least, stays
 
 
 class Wise(Method):
@@ -22,19 +22,21 @@ class Wise(Method):
     Training itself is plain. As the task ends its weights :math:`\theta_1` are blended with those that it began with,
     :math:`\theta_0`. ``alpha="auto"`` takes the largest step on that line, to 1/32 by bisection, at which at most the share ``budget``
     of the retain set's examples is forgotten: right at :math:`\theta_0` and wrong now, where an example is right if each of its
-    labelled rows has its label as the argmax.
+    labelled rows has its label as the argmax. ``alpha="least"`` takes the smallest step from which on the share ``enough`` of the
+    task's own examples that are right at :math:`\theta_1` still is: what learning does not need is given back. It needs no old data.
 
-    Deviations from the paper: its start is the zero-shot model, here each task of a stream starts where the one before it ended;
-    ``"auto"`` is ours. Of a LoRA adapter, which adds a product B A that begins at B = 0, only B is blended, which is the line between
+    Deviations from the paper: its start is the zero-shot model, here each task of a stream starts where the one before it ended; the
+    searches are ours. Of a LoRA adapter, which adds a product B A that begins at B = 0, only B is blended, which is the line between
     the merged weights. Buffers (running means) stay as training left them. In a chain with a method that changes weights as a task
     ends (packnet prunes) put it before that one.
 
-    Memory: 4 bytes per trainable parameter (fp32), in main memory. Cost: none while training; with ``"auto"`` seven forward passes over
-    the retain set as a task ends.
+    Memory: 4 bytes per trainable parameter (fp32), in main memory. Cost: none while training; as a task ends seven forward passes over
+    the retain set with ``"auto"``, six over the task with ``"least"``.
 
     Args:
-        alpha: the share of the way from the start, in [0, 1], or ``"auto"``. The paper takes 0.5 where nothing is known.
+        alpha: the share of the way from the start, in [0, 1], ``"auto"`` or ``"least"``. The paper takes 0.5 where nothing is known.
         budget: with ``"auto"``: the share of what was known of the retain set that may be forgotten.
+        enough: with ``"least"``: the share of what is right of the task's examples, as training ends, that must stay so.
 
     Raises:
         InputError: an option is out of range, or ``"auto"`` has no retain set.
@@ -49,13 +51,20 @@ class Wise(Method):
     summary: ClassVar[str] = "blends the weights after training with those before it; cheap, needs no data, and as a task ends only"
     source: ClassVar[str] = "Wortsman et al. 2021, arXiv 2109.01903, Eq. 1"
     extra_memory: ClassVar[str] = "4 bytes per trainable parameter (fp32), in main memory"
-    extra_compute: ClassVar[str] = "none; alpha=auto: seven forward passes over the retain set as a task ends"
+    extra_compute: ClassVar[str] = (
+        "none; as a task ends alpha=auto: seven forward passes over the retain set, alpha=least: six over the task"
+    )
 
-    def __init__(self, *, alpha: float | Literal["auto"] = 0.5, budget: float = 0.01) -> None:
-        self.alpha = alpha if alpha == "auto" else options.number("wise.alpha", alpha, high=1.0)
+    def __init__(self, *, alpha: float | Literal["auto", "least"] = 0.5, budget: float = 0.01, enough: float = 0.95) -> None:
+        if isinstance(alpha, str):
+            self.alpha: float | str = options.choice("wise.alpha", alpha, ("auto", "least"))
+        else:
+            self.alpha = options.number("wise.alpha", alpha, high=1.0)
         self.budget = options.number("wise.budget", budget, below=1.0)
+        self.enough = options.number("wise.enough", enough, above=True, high=1.0)
         self.needs_retain = alpha == "auto"
-        self.needs_whole_weights = "alpha=auto looks at the retain set with blended weights" if alpha == "auto" else ""  # type: ignore[misc]  # of this object
+        searched = {"auto": "the retain set", "least": "the task"}.get(alpha) if isinstance(alpha, str) else None
+        self.needs_whole_weights = f"alpha={alpha} looks at {searched} with blended weights" if searched else ""  # type: ignore[misc]  # of this object
         self.weights: Tree = {}
         self.chosen: float | None = None  # the share of the way in the task that ended last
 
@@ -69,36 +78,52 @@ class Wise(Method):
             ctx.write({name: after if stays(name) else between(self.weights[name], after, alpha) for name, after in end.items()})
 
         if self.alpha == "auto":
-            self.chosen = self._search(ctx, put)
+            self.chosen = self._farthest(ctx, put)
+        elif self.alpha == "least":
+            self.chosen = self._nearest(ctx, put)
         else:
             self.chosen = float(self.alpha)
         put(self.chosen)
         ctx.report("wise_alpha", self.chosen)
         self.weights = {}
 
-    def _search(self, ctx: Context, put: Callable[[float], None]) -> float:
+    def _farthest(self, ctx: Context, put: Callable[[float], None]) -> float:
         def right(alpha: float) -> Tensor:
             put(alpha)
-            return _right(ctx)
+            return _right(ctx, ctx.task.retain or ())
 
         known = right(0.0)
 
         def good(alpha: float) -> bool:
-            lost = torch.stack([(known & ~right(alpha)).sum(), known.sum()]).double()
-            forgotten, total = ctx.world.sum(lost).tolist() if not ctx.task.everywhere else lost.tolist()
-            return bool(forgotten <= self.budget * total + 1e-9)
+            forgotten, total = _counts(ctx, known & ~right(alpha), known)
+            return forgotten <= self.budget * total + 1e-9
 
         return 1.0 if good(1.0) else largest(good)
 
+    def _nearest(self, ctx: Context, put: Callable[[float], None]) -> float:
+        def right(alpha: float) -> float:
+            put(alpha)
+            return _counts(ctx, _right(ctx, ctx.task.train))[0]
 
-def _right(ctx: Context) -> Tensor:
-    """For each example of the retain set whether all its labelled rows are right, bool of shape (examples,)."""
+        most = right(1.0)
+        return least(lambda alpha: right(alpha) >= self.enough * most - 1e-9)
+
+
+def _counts(ctx: Context, *marks: Tensor) -> list[float]:
+    """How many are true of each, over all processes."""
+    own = torch.stack([mark.sum() for mark in marks]).double()
+    counts: list[float] = (own if ctx.task.everywhere else ctx.world.sum(own)).tolist()
+    return counts
+
+
+def _right(ctx: Context, batches: Iterable[Any]) -> Tensor:
+    """For each example whether all its labelled rows are right, bool of shape (examples,)."""
     read, found = ctx.task.predictions, []
     modes = [(module, module.training) for module in ctx.model.modules()]
     ctx.model.eval()
     try:
         with torch.no_grad():
-            for batch in ctx.task.retain or ():
+            for batch in batches:
                 hit = read.logits(read.outputs(ctx.model, batch), batch).argmax(-1).cpu() == read.labels(batch).cpu()
                 wrong = torch.zeros(read.size(batch), dtype=torch.long).index_add_(0, read.owners(batch).cpu(), (~hit).long())
                 found.append(wrong == 0)
