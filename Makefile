@@ -72,6 +72,7 @@ docs: $(VENV)/dev.stamp
 results: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/split_mnist.py table
 	$(BIN)/python benchmarks/facts_table.py
+	$(BIN)/python benchmarks/budget.py --page
 	$(BIN)/python docs/pictures/method_figures.py
 	$(BIN)/python docs/pictures/concepts.py
 	$(BIN)/python benchmarks/study.py page
