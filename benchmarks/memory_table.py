@@ -61,12 +61,35 @@ def plainly(name: str) -> str:
     return name.removesuffix(INSIDE).removesuffix(COMPACT)
 
 
+def network(dtype: str) -> Any:
+    """A Llama of 24.6 million weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    model = LlamaForCausalLM(config)
+    torch.set_default_dtype(before)
+    return model
+
+
 def child(name: str, optimizer: str, dtype: str) -> None:
     """Train, and print what was measured."""
     import resource
 
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM  # noqa: F401  # before memory is counted
 
     import forgetless as fl
 
@@ -85,21 +108,7 @@ def child(name: str, optimizer: str, dtype: str) -> None:
     if name in ("lora", "osf"):
         import peft  # noqa: F401
     start = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    config = LlamaConfig(
-        vocab_size=8192,
-        hidden_size=512,
-        intermediate_size=1536,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))
-    model: Any = LlamaForCausalLM(config)
-    torch.set_default_dtype(before)
+    model = network(dtype)
     weights = sum(parameter.numel() for parameter in model.parameters())
     draw = torch.Generator().manual_seed(1)
 

@@ -2,18 +2,22 @@
 
     python benchmarks/step.py [--weights 134515008] [--repeats 7] [--threads N] [--optimizers sgd ...] [--kinds cpl torch authors]
     python benchmarks/step.py --whole [--repeats 7] [--threads N]
+    python benchmarks/step.py --profile [--threads 1] [--optimizers sgd ...] [--kinds cpl torch]
 
 The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under
 CPL in torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns,
 medians are compared. With ``--whole`` SmolLM2-135M is trained on batches of 8 rows of 32 tokens: forward, backward and step together,
 plainly and under CPL, and by itself the refresh of a reference from one such batch. Beside each ratio stands that of the last release
-(benchmarks/baseline.json). On one thread the processor's time counts, else that of the clock.
+(benchmarks/baseline.json). On one thread the processor's time counts, else that of the clock. ``--profile`` says instead in which
+functions the time of each kind of step goes; the compiled loops stand under the Python function that calls them.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
+import pstats
 import statistics
 import time
 from collections.abc import Callable
@@ -66,6 +70,7 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--whole", action="store_true", help="whole training steps of SmolLM2-135M")
+    parser.add_argument("--profile", action="store_true", help="where the time of a step goes, function by function")
     parser.add_argument("--json", type=Path, help="put the ratios into this file too")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -77,6 +82,13 @@ def main() -> None:
     for name in arguments.optimizers:
         make = OPTIMIZERS[name]
         steps = whole(make) if arguments.whole else steps_of(arguments.weights, make, arguments.kinds)
+        if arguments.profile:
+            for kind, step in steps.items():
+                print(
+                    f"{name}, {kind}, {threads} threads: own time, {arguments.repeats} steps\n{profiled(step, arguments.repeats)}",
+                    flush=True,
+                )
+            continue
         times: dict[str, list[float]] = {kind: [] for kind in steps}
         for repeat in range(arguments.repeats + 2):
             for kind, step in steps.items():
@@ -92,6 +104,24 @@ def main() -> None:
             print(f"{key:<52}{found[key][0]:>7.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f}){baseline.beside(key, found[key][0])}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def profiled(step: Callable[[], object], repeats: int, least: float = 0.02) -> str:
+    """The functions that take at least a share ``least`` of the time of some steps, by the time in themselves."""
+    for _ in range(2):
+        step()
+    profile = cProfile.Profile()
+    profile.enable()
+    for _ in range(repeats):
+        step()
+    profile.disable()
+    found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    total = sum(row[2] for row in found.values())
+    lines = []
+    for (file, _, name), (_, calls, own, _, _) in sorted(found.items(), key=lambda item: -item[1][2]):
+        if own >= least * total:
+            lines.append(f"  {own / total:6.1%}  {calls // repeats:>7} calls a step  {name} ({Path(file).name})")
+    return "\n".join(lines)
 
 
 def whole(make: Make) -> dict[str, Callable[[], object]]:

@@ -1,5 +1,6 @@
 """The guard at work in a session on a tiny model: points to go back to, reserves that wait, the line to the start."""
 
+import contextlib
 import copy
 
 import pytest
@@ -197,12 +198,19 @@ def far(running, limit):
     return guard, told
 
 
-def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_goes_back_to_learn_again():
+@contextlib.contextmanager
+def after_five_steps():
+    """A session five steps from its start: itself, its model, the start, its guard and what that told."""
     running = session(Plain())
     with running:
         model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
         guard, told = far(running, 1.0)
         step(running, 5)
+        yield running, model, start, guard, told
+
+
+def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_goes_back_to_learn_again():
+    with after_five_steps() as (running, model, start, guard, told):
         end = copy.deepcopy(model)
         length = distance(end, start)
 
@@ -235,11 +243,7 @@ def test_where_enough_is_learned_it_gives_back_what_that_does_not_need_or_goes_b
 
 
 def test_within_the_budget_it_gives_back_too_unless_nothing_is_lost():
-    running = session(Plain())
-    with running:
-        model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
-        guard, _ = far(running, 1.0)
-        step(running, 5)
+    with after_five_steps() as (running, model, start, guard, _):
         length = distance(model, start)
         guard.limit = 9 * length
         assert guard._look(5).forgotten == 1 and guard.policy.good(guard.last) and not guard.safe
@@ -250,11 +254,7 @@ def test_within_the_budget_it_gives_back_too_unless_nothing_is_lost():
 
 @pytest.mark.parametrize("blend", [True, False])
 def test_weights_that_keep_the_budget_but_not_safely_stay_where_nothing_safe_learned_more(blend):
-    running = session(Plain())
-    with running:
-        model, start = running.ctx.model, copy.deepcopy(running.ctx.model)
-        guard, told = far(running, 1.0)
-        step(running, 5)
+    with after_five_steps() as (running, model, start, guard, told):
         end = copy.deepcopy(model)
         guard.limit = 9 * distance(model, start)
         if not blend:
