@@ -4,8 +4,9 @@
 
 cosmic-ray says what can be changed (an operator, a comparison, a number, a condition, a loop, a decorator, an exception) and makes the
 change. Each mutant is tried in a process forked from one that has imported torch but nothing of forgetless, so that it costs its tests
-and little more: the test file of its module alone (`TESTS` where the names differ), without those of the real model. Found: a test
-fails, the module cannot be imported, or the tests take more than ``--limit`` seconds of processor time, or memory without end.
+and little more: the test file of its module alone (`TESTS` where the names differ), without those of the real model. A mutant of a
+method that passes them meets what all methods go through too: the contract, the options, and the agreed signatures. Found: a test fails,
+the module cannot be imported, or the tests take more than ``--limit`` seconds of processor time, or memory without end.
 
 Not counted: changes inside annotations, which nothing evaluates (PEP 563), so that no test could find them, and changes that leave no
 Python. Where ``--mutants`` is fewer than all, they are drawn at random without regard to the module, and the score has an exact
@@ -52,11 +53,17 @@ TESTS = {
 """The tests that judge a module, where they are not those of its own name alone."""
 
 
-def tests_of(module: str) -> list[str]:
-    """The files of tests of a module such as ``ops/signs``; the bad options of all methods stand in one file."""
+SIGNATURES = "tests/docs/test_complete.py::test_the_public_names_and_their_signatures_are_those_that_were_agreed"
+
+
+def tests_of(module: str) -> list[list[str]]:
+    """The tests of a module such as ``ops/signs``: its own, then what pytest is given to run the parts for it of those of all methods."""
     package, name = module.split("/")
-    files = [f"tests/{file}" for file in TESTS.get(module, (f"{package}/test_{name}.py",))]
-    return [*files, "tests/methods/test_bad_options.py"] if package == "methods" else files
+    own = [f"tests/{file}" for file in TESTS.get(module, (f"{package}/test_{name}.py",))]
+    if package == "ops":
+        return [own]
+    method = {"plain": "none"}.get(name, name.replace("_", "-"))
+    return [own, ["tests/methods/test_bad_options.py", "tests/contract", SIGNATURES, "-k", f"{method} or agreed"]]
 
 
 def modules() -> list[str]:
@@ -182,6 +189,12 @@ def status(code: int) -> str:
     return SURVIVED if code == 0 else FOUND
 
 
+def tried(mutant: dict[str, Any], limit: int) -> str:
+    """`FOUND` by the first tests that find it, else `SURVIVED`."""
+    module, text = mutant["module"], mutated(mutant)
+    return FOUND if any(status(judged(module, text, tests, limit)) == FOUND for tests in tests_of(module)) else SURVIVED
+
+
 def difference(mutant: dict[str, Any]) -> str:
     """The changed lines."""
     old = (SOURCE / f"{mutant['module']}.py").read_text("utf-8").splitlines()
@@ -222,7 +235,8 @@ def main() -> None:
         importlib.import_module(name)
     if any(name.split(".")[0] == "forgetless" for name in sys.modules):
         sys.exit("forgetless is imported already, so no mutant would be")
-    files = sorted({file for module in {mutant["module"] for mutant in drawn} for file in tests_of(module)})
+    files = sorted({file for module in {mutant["module"] for mutant in drawn} for file in tests_of(module)[0]})
+    files += ["tests/methods/test_bad_options.py", "tests/contract", SIGNATURES]
     code = judged("", None, files, 20 * arguments.limit)
     if code:
         sys.exit(f"the tests do not pass without a mutant (pytest's exit code {code}): {' '.join(files)}")
@@ -232,7 +246,7 @@ def main() -> None:
             key = (mutant["module"], mutant["operator"], mutant["occurrence"])
             row = done.get(key)
             if row is None:
-                row = mutant | {"status": status(judged(mutant["module"], mutated(mutant), tests_of(mutant["module"]), arguments.limit))}
+                row = mutant | {"status": tried(mutant, arguments.limit)}
                 log.write(json.dumps(row) + "\n")
             found.append(row)
             if row["status"] == SURVIVED:

@@ -1,9 +1,11 @@
 """Every entry of METHODS goes through the same suite."""
 
 import copy
+import dataclasses
 import doctest
 import importlib
 import inspect
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -211,6 +213,16 @@ def test_strength_zero_is_plain_training_bit_for_bit(name):
         return train(method, first.ctx.model, task=task_of(index=1)).ctx.model
 
     assert same(stream(METHODS[name](strength=0.0)), stream(METHODS["none"]()))
+
+
+@pytest.mark.parametrize("name", ["kl", "lwf", "replay"])  # the others try multiples of what they find
+def test_the_strengths_that_are_tried_are_different_ones_in_their_order(name):
+    method, tried = METHODS[name](), []
+    for groups in ((), ((0, 1),), None):
+        with ready(method, net(), dataclasses.replace(task_of(index=1), earlier_heads=groups)) as session:
+            tried.append(method.numbers(session.ctx))
+    for numbers in tried:
+        assert len(numbers) > 2 and all(0 < one < other for one, other in pairwise(numbers))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -257,6 +257,35 @@ def test_retain_batches_are_taken_in_turn():
     assert seen == [0, 1, 2, 3, 0, 1, 2, 3, 0]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"refresh": "task"}, [4, 2, None]),
+        ({"refresh": "epoch"}, [4, 2, None]),
+        ({"refresh": 9}, [4, 2, None]),
+        ({"refresh": 3}, [2, None]),
+        ({"refresh": 2}, [None]),
+        ({"refresh": "streaming"}, [None]),
+        ({"mask": "fixed"}, [None]),
+    ],
+)
+def test_a_guard_tightens_it_to_a_reference_every_second_step_and_at_once(options, told):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    method = CPL(**options)
+    with attach(method, model, optimizer, Task("new", TRAIN, RETAIN), loss_fn) as session:
+        for steps in told:
+            assert method.tighten(session.ctx, 2.0) == (f"cpl refreshes every {steps} steps" if steps else "")
+            refreshed = []
+            for batch in TRAIN[:3]:
+                session.total(loss_fn(model, batch)).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                refreshed.append("refresh" in session.metrics)
+            if steps:
+                assert refreshed == [True, False, steps == 2], "at the next step, then every so many"
+
+
 def test_reports_conflict_in_all_and_by_layer_and_the_flips():
     model, twin = net(), net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)

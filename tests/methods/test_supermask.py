@@ -242,3 +242,14 @@ def test_a_model_without_such_layers_is_refused():
 def test_nonsense_options_are_refused(options):
     with pytest.raises(InputError, match=f"supermask.{next(iter(options))}"):
         Supermask(**options)
+
+
+def test_every_seed_and_task_begins_at_scores_of_its_own():
+    drawn = []
+    for seed in range(3):
+        for index in range(3):
+            scores = [mask.score.flatten() for _, mask in masks_of(Supermask(kind="topk", seed=seed).prepare(net(), task_of(index)))]
+            drawn.append(torch.cat(scores).tolist())
+            again = [mask.score.flatten() for _, mask in masks_of(Supermask(kind="topk", seed=seed).prepare(net(), task_of(index)))]
+            assert torch.cat(again).tolist() == drawn[-1]
+    assert all(one != other for place, one in enumerate(drawn) for other in drawn[:place])

@@ -65,6 +65,8 @@ def test_the_divergence_has_a_direction_and_is_zero_of_equals():
     assert kl_rows(base, model, "reverse").tolist() == pytest.approx(divergence(q, p), rel=1e-9)
     assert kl_rows(base, base).tolist() == [0.0] * ROWS
     assert kl_rows(base.half(), model.half()).dtype == torch.float32
+    stacked = kl_rows(torch.stack([base, model]), torch.stack([model, base]))
+    assert stacked.tolist() == [kl_rows(base, model).tolist(), kl_rows(model, base).tolist()], "rows are the last dimension"
 
 
 @pytest.mark.parametrize("owners", [[0], [2, 0, 2, 2, 0, 5], [1, 1, 1], [3, 2, 1, 0]])
