@@ -119,9 +119,8 @@ $(VENV)/quality.stamp: $(VENV)/dev.stamp
 coverage: $(VENV)/quality.stamp
 	mkdir -p build/coverage
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadfile
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadfile; \
+	tests=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$tests
 
 mutation: $(VENV)/quality.stamp
 	OMP_NUM_THREADS=1 PYTHONPATH=src $(BIN)/python benchmarks/mutation.py --mutants $(MUTANTS) --out build/mutation.jsonl

@@ -25,11 +25,16 @@ class InputError(ForgetlessError, ValueError):
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
         self.what, self.where, self.mend = what, where, mend
         text = what if where is None else f"{where}: {what}"
-        super().__init__(text if mend is None else f"{text}. {mend}")
+        super().__init__(_one_line(text if mend is None else f"{text}. {mend}"))
 
 
 class ProtectionError(ForgetlessError, RuntimeError):
     """Training could not be protected as promised, so it was stopped rather than run unprotected."""
+
+
+def _one_line(text: str) -> str:
+    """``text`` with every character that would end the line, or steer a terminal, written as Python writes it: names come from files."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def out_of_memory(error: BaseException) -> bool:

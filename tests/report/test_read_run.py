@@ -67,6 +67,14 @@ def test_a_missing_folder_and_a_folder_that_is_no_run(tmp_path: Path) -> None:
         ("summary.json", "learned", True, "'learned' must be a whole number, not bool"),
         ("summary.json", "seconds", None, "'seconds' is missing"),
         ("summary.json", "probes", [1], "must be a mapping of keys to values, not list"),
+        ("summary.json", "learned", -1, "'learned' is -1, and there are"),
+        ("summary.json", "learned", 10_000, "'learned' is 10000, and there are"),
+        ("summary.json", "learned_heldout", 10_000, "'learned_heldout' is 10000, and there are"),
+        ("summary.json", "forgotten", 10_000, "'forgotten' is 10000, and there are"),
+        ("summary.json", "forgotten_heldout", -2, "'forgotten_heldout' is -2, and there are"),
+        ("summary.json", "probes", {"other": {"total": 3, "forgotten": 4}}, "probes.other: 'forgotten' is 4, and there are 3 to count"),
+        ("summary.json", "probes", {"a\nb\x1b[31m": None}, r"probes.a\nb\x1b[31m: must be a mapping of keys to values, not null"),
+        ("summary.json", "budget", {"allowed": 0.1, "forgotten": 3, "total": 2}, "budget: 'forgotten' is 3, and there are 2 to count"),
         ("items.jsonl", "before", 1, "'before' must be true or false, not int"),
         ("items.jsonl", "prompt", None, "'prompt' is missing"),
         ("metrics.jsonl", "kind", "other", "'kind' must be 'step' or 'epoch', not 'other'"),
@@ -79,6 +87,27 @@ def test_a_wrong_value_is_named(tmp_path: Path, name: str, key: str, value: obje
     with pytest.raises(InputError) as caught:
         read_run(folder)
     assert message in str(caught.value) and name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "of"),
+    [
+        ({"right": 9}, "'right' is 9, and there are 8 to count"),
+        ({"learned": 4}, "'learned' is 4, and there are 3 to count"),
+        ({"forgotten": 6}, "'forgotten' is 6, and there are 5 to count"),
+    ],
+)
+def test_nothing_is_learned_or_forgotten_beyond_what_was_wrong_or_right_before(tmp_path: Path, change: dict[str, int], of: str) -> None:
+    folder = write_run(tmp_path / "run", finished=False)
+    counts = {"total": 8, "right": 5, "learned": 0, "forgotten": 0}
+    lines = [{"kind": "epoch", "epoch": n, "step": n, "seconds": 1.0, "splits": {"retain": counts}} for n in range(2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_run(folder).epochs[1].splits["retain"].right == 5
+    lines[1]["splits"] = {"retain": counts | change}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError) as caught:
+        read_run(folder)
+    assert of in str(caught.value) and "metrics.jsonl:2, splits.retain" in str(caught.value)
 
 
 def test_a_summary_that_miscounts_its_items_is_told(tmp_path: Path) -> None:

@@ -64,6 +64,15 @@ class Fields:
         """A whole number."""
         return self._there(key, self.maybe_whole(key))
 
+    def count(self, key: str, total: int) -> int:
+        """How many of ``total``: a whole number from 0 to that."""
+        return self._of(key, self.whole(key), total)
+
+    def maybe_count(self, key: str, total: int | None) -> int | None:
+        """How many of ``total``, or None."""
+        value = self.maybe_whole(key)
+        return value if value is None or total is None else self._of(key, value, total)
+
     def number(self, key: str) -> float:
         """A number."""
         return self._there(key, self.maybe_number(key))
@@ -97,6 +106,11 @@ class Fields:
         part = self.part(key)
         for name, value in part.mapping.items():
             yield name, Fields(value, f"{part.where}.{name}")
+
+    def _of(self, key: str, value: int, total: int) -> int:
+        if not 0 <= value <= total:
+            raise self.wrong(key, f"is {value}, and there are {max(0, total)} to count")
+        return value
 
     def _there(self, key: str, value: _T | None) -> _T:
         if value is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forgetless.report.numbers import Share
-from forgetless.report.run import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, STANDARD_SPLITS, Epoch, Run
+from forgetless.report.run import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, STANDARD_SPLITS, Epoch, Run, counts_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +147,8 @@ def disagreements(run: Run) -> list[str]:
 
 
 def _start(epochs: Sequence[Epoch], split: str) -> tuple[int, int] | None:
-    if not epochs or epochs[0].epoch != 0 or split not in epochs[0].splits:
-        return None
-    count = epochs[0].splits[split]
-    return count.total, count.right
+    count = counts_before(epochs).get(split)
+    return None if count is None else (count.total, count.right)
 
 
 def _right_before(run: Run, split: str, otherwise: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,21 @@ import yaml
 
 from forgetless.errors import InputError
 from forgetless.report.fields import Fields
-from forgetless.report.run import Epoch, GuardAct, GuardLook, Item, Paired, Probe, Promise, Run, SplitCount, Step, Summary, Watched
+from forgetless.report.run import (
+    Epoch,
+    GuardAct,
+    GuardLook,
+    Item,
+    Paired,
+    Probe,
+    Promise,
+    Run,
+    SplitCount,
+    Step,
+    Summary,
+    Watched,
+    counts_before,
+)
 
 
 def read_run(folder: Path) -> Run:
@@ -33,17 +48,18 @@ def read_run(folder: Path) -> Run:
             )
     notes: list[str] = []
     summary_path, items_path = folder / "summary.json", folder / "items.jsonl"
-    summary = _summary(_json_file(summary_path)) if summary_path.is_file() else None
     steps: list[Step] = []
     epochs: list[Epoch] = []
-    for row in _lines(metrics_path, notes, may_be_torn=summary is None):
+    finished = summary_path.is_file()
+    for row in _lines(metrics_path, notes, may_be_torn=not finished):
         kind = row.text("kind")
         if kind == "step":
             steps.append(_step(row))
         elif kind == "epoch":
-            epochs.append(_epoch(row))
+            epochs.append(_epoch(row, counts_before(epochs)))
         else:
             raise row.wrong("kind", f"must be 'step' or 'epoch', not {kind!r}")
+    summary = _summary(_json_file(summary_path), counts_before(epochs)) if finished else None
     items: list[Item] = []
     if items_path.is_file():
         items = [_item(row) for row in _lines(items_path, notes, may_be_torn=summary is None)]
@@ -121,11 +137,13 @@ def _step(row: Fields) -> Step:
     )
 
 
-def _epoch(row: Fields) -> Epoch:
-    splits = {
-        name: SplitCount(part.whole("total"), part.whole("right"), part.whole("learned"), part.whole("forgotten"))
-        for name, part in row.parts("splits")
-    }
+def _epoch(row: Fields, start: Mapping[str, SplitCount]) -> Epoch:
+    """``start``: the counts before training, beyond which nothing can be learned or forgotten."""
+    splits = {}
+    for name, part in row.parts("splits"):
+        total, first = part.whole("total"), start.get(name)
+        wrong, right = (first.total - first.right, first.right) if first else (total, total)
+        splits[name] = SplitCount(total, part.count("right", total), part.count("learned", wrong), part.count("forgotten", right))
     layers = row.maybe_part("layers")
     return Epoch(
         row.whole("epoch"),
@@ -174,9 +192,9 @@ def _watched(rows: list[Fields]) -> Watched | None:
         if kind == "start":
             allowed = row.number("allowed")
         elif kind == "look":
-            counts, low, high = (row.whole("step"), row.whole("forgotten"), row.whole("total")), row.number("low"), row.number("high")
+            total, low, high = row.whole("total"), row.number("low"), row.number("high")
             rest = row.maybe_number("expected"), row.maybe_flag("good"), row.maybe_number("seconds")
-            looks.append(GuardLook(*counts, low, high, *rest))
+            looks.append(GuardLook(row.whole("step"), row.count("forgotten", total), total, low, high, *rest))
         elif kind == "act":
             acts.append(GuardAct(row.whole("step"), row.text("act"), row.maybe_text("what") or "", row.maybe_text("reason") or ""))
         else:
@@ -190,11 +208,12 @@ def _promise(row: Fields) -> Promise | None:
         allowed = row.maybe_number("budget")
         return None if allowed is None else Promise(allowed)
     part = row.part("budget")
+    total = part.maybe_whole("total")
     return Promise(
         allowed=part.number("allowed"),
         kept=part.maybe_flag("kept"),
-        forgotten=part.maybe_whole("forgotten"),
-        total=part.maybe_whole("total"),
+        forgotten=part.maybe_count("forgotten", total),
+        total=total,
         low=part.maybe_number("low"),
         high=part.maybe_number("high"),
         upper=part.maybe_number("upper"),
@@ -204,8 +223,14 @@ def _promise(row: Fields) -> Promise | None:
     )
 
 
-def _summary(row: Fields) -> Summary:
-    probes = {name: Probe(part.whole("total"), part.whole("forgotten")) for name, part in row.parts("probes")}
+def _summary(row: Fields, start: Mapping[str, SplitCount]) -> Summary:
+    """``start``: the counts before training; of a probe no more can be forgotten than was right then."""
+    probes = {}
+    for name, part in row.parts("probes"):
+        total, first = part.whole("total"), start.get(name)
+        probes[name] = Probe(total, part.count("forgotten", first.right if first else total))
+    inject, heldout = row.whole("inject_total"), row.maybe_whole("inject_heldout_total")
+    retain, retain_heldout = row.maybe_whole("retain_total"), row.maybe_whole("retain_heldout_total")
     paired = {
         name: Paired(
             part.whole("n"),
@@ -228,14 +253,14 @@ def _summary(row: Fields) -> Summary:
         eval_seconds=row.maybe_number("eval_seconds"),
         peak_memory_bytes=row.maybe_whole("peak_memory_bytes"),
         stopped_because=row.maybe_text("stopped_because"),
-        inject_total=row.whole("inject_total"),
-        learned=row.whole("learned"),
-        inject_heldout_total=row.maybe_whole("inject_heldout_total"),
-        learned_heldout=row.maybe_whole("learned_heldout"),
-        retain_total=row.maybe_whole("retain_total"),
-        forgotten=row.maybe_whole("forgotten"),
-        retain_heldout_total=row.maybe_whole("retain_heldout_total"),
-        forgotten_heldout=row.maybe_whole("forgotten_heldout"),
+        inject_total=inject,
+        learned=row.count("learned", inject),
+        inject_heldout_total=heldout,
+        learned_heldout=row.maybe_count("learned_heldout", heldout),
+        retain_total=retain,
+        forgotten=row.maybe_count("forgotten", retain),
+        retain_heldout_total=retain_heldout,
+        forgotten_heldout=row.maybe_count("forgotten_heldout", retain_heldout),
         probes=probes,
         conflicting_fraction=row.maybe_number("conflicting_fraction"),
         constraint_violation=row.maybe_number("constraint_violation"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,11 @@ class Summary:
     budget: Promise | None
     verdict: str | None
     paired: Mapping[str, Paired]
+
+
+def counts_before(epochs: Sequence[Epoch]) -> Mapping[str, SplitCount]:
+    """The counts before training, by split; none where these were not recorded."""
+    return epochs[0].splits if epochs and epochs[0].epoch == 0 else {}
 
 
 @dataclass(frozen=True, slots=True)
