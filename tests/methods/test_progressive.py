@@ -167,6 +167,13 @@ def test_a_seed_gives_other_columns():
 
     assert torch.equal(column(seed=1), column(seed=1))
     assert not torch.equal(column(seed=1), column(seed=2))
+    drawn = []
+    for seed in range(3):
+        method, model = Progressive(seed=seed), net()
+        for index in range(3):
+            model = method.prepare(model, task_of(index))
+        drawn += [column[0].weight.tolist() for column in list(model.columns)[1:]]
+    assert all(one != other for place, one in enumerate(drawn) for other in drawn[:place]), "for every seed and task another"
 
 
 def test_the_exported_model_is_the_model():

@@ -88,6 +88,9 @@ def test_one_projection_is_orthogonal_and_equals_the_qp_with_one_row(data, size,
     assert_holds(g, row[None], flat(found.gradients))
     by_qp = flat(project(tree(g), [tree(row)]).gradients)
     np.testing.assert_allclose(flat(found.gradients), by_qp, rtol=0, atol=1e-9 * (1 + np.linalg.norm(g)))
+    if lengths := np.linalg.norm(g) * np.linalg.norm(row):
+        assert found.before == pytest.approx(g @ row / lengths, abs=1e-12), "a cosine"
+        assert found.after == pytest.approx(flat(found.gradients) @ row / lengths, abs=1e-12), "as a share of what there was"
     if g @ row > 0:
         assert not found.projected and np.array_equal(flat(found.gradients), g)
 
