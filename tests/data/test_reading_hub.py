@@ -76,7 +76,7 @@ def test_without_a_network_the_error_is_one_line() -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     (line,) = done.stdout.splitlines()
-    assert line.startswith("nobody/none-such: cannot be loaded from the hub: Couldn't reach 'nobody/none-such'")
+    assert line.startswith("nobody/none-such: cannot be loaded from the hub: Couldn't reach ")  # the rest is worded by datasets
     assert line.endswith("or name a local file (.jsonl, .json, .csv, .tsv, .parquet)")
 
 
