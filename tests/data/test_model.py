@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -236,4 +237,6 @@ def test_the_embedded_model_is_unpacked_once(tmp_path: Path) -> None:
     second = run(EMBEDDED, FORGETLESS_CACHE=str(tmp_path))
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
     assert (tmp_path / EMBEDDED / "model.safetensors").stat().st_mtime_ns == stamp
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / EMBEDDED)
+    assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>", "whatever transformers reads from the GGUF file"
     shutil.rmtree(tmp_path / EMBEDDED)  # half a gigabyte, which pytest would keep

