@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from forgetless.data import model as module
 from forgetless.data.model import EMBEDDED, GGUF, Language, load_model, quiet
