@@ -189,7 +189,8 @@ def test_the_real_model_takes_two_steps_and_is_exported(smollm, tmp_path):
         before = model.eval()(**batch).logits
         after = method.export(model)(**batch).logits
     assert float((before - smollm.model(**batch).logits).detach().abs().max()) > 1e-2
-    torch.testing.assert_close(after, before, rtol=0, atol=1e-5 * float(before.abs().max()))
+    # one rounding a merged weight instead of one a product; up to 2.6e-5 with the kernels of torch 2.6
+    torch.testing.assert_close(after, before, rtol=0, atol=5e-5 * float(before.abs().max()))
 
 
 def test_the_start_is_drawn_from_its_seed_and_leaves_torchs_random_numbers_alone():
