@@ -82,6 +82,9 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/step.py --threads 1
 	$(BIN)/python benchmarks/step.py --threads 2
 	$(BIN)/python benchmarks/step.py --whole --threads 1 --optimizers "adamw (default)"
+	$(BIN)/python benchmarks/method_step.py measure --out build/method_step.json
+	$(BIN)/python benchmarks/method_step.py table build/method_step.json
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/counts.py
 	$(BIN)/python benchmarks/growth.py table docs/results/growth.json
 	$(BIN)/python benchmarks/gpu.py

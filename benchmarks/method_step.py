@@ -115,6 +115,7 @@ def main() -> None:
     elif given.part == "table":
         table(json.loads(given.file.read_text("utf-8")))
     else:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
         found = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else []
         for name in RUNS:
             if all(row["method"] != name for row in found):
