@@ -70,6 +70,16 @@ def test_a_checkpoint_goes_on(name, two, one, tiny, out):
         assert apart(train(CASES[name](), tiny, out, "one", name, resume=saved)["weights"], one[name]["weights"]) < CLOSE
 
 
+def test_a_process_that_dies_ends_all_and_the_checkpoint_goes_on_to_the_same_bits(two, together, tiny, out):
+    kind, weights, _ = two
+    said = together(HERE / "dying_worker.py", tiny, out, kind, code=1)
+    assert "Signal 9 (SIGKILL)" in said, said[-2000:]
+    assert [entry.name for entry in (out / f"{kind}-dies").iterdir()] == [f"checkpoint-{STOP}"] and not list(out.glob(f"{kind}-dies-*.pt"))
+    together(HERE / "dying_worker.py", tiny, out, kind, "again")
+    for rank in (0, 1):
+        assert apart(torch.load(out / f"{kind}-dies-{rank}.pt"), weights[rank]["cpl"]) == 0.0
+
+
 def test_a_sharded_run_leaves_the_state_that_one_process_would(two, out):
     kind, _, _ = two
     for name in ("cpl", "si"):

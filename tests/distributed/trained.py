@@ -38,7 +38,7 @@ def as_if_on_accelerators() -> None:
     AcceleratorState.__init__ = init
 
 
-def train(method, model: Path, out: Path, kind: str, name: str, *, resume: Path | None = None) -> dict:
+def train(method, model: Path, out: Path, kind: str, name: str, *, resume: Path | None = None, callbacks: tuple = ()) -> dict:
     """Six steps of eight rows each, a checkpoint after the third; gives weights and what was logged."""
     size = 4 // int(os.environ.get("WORLD_SIZE", "1"))
     options = {"per_device_train_batch_size": size, "save_strategy": "steps", "save_steps": STOP}
@@ -52,6 +52,8 @@ def train(method, model: Path, out: Path, kind: str, name: str, *, resume: Path 
         }
     trainer = make_trainer(model, out / f"{kind}-{name}{'-again' if resume else ''}", data=rows(16, 0, longest=5), **options)
     fl.protect(trainer, method, rows(10, 1, longest=5), retain_batch_size=4)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     lines = [{k: v for k, v in line.items() if k.startswith("forgetless")} for line in trainer.state.log_history]
     weights = {key: full(parameter.detach()).clone() for key, parameter in trainer.model.named_parameters()}
