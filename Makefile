@@ -124,7 +124,9 @@ coverage: $(VENV)/quality.stamp
 	mkdir -p build/coverage
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadfile; \
-	tests=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$tests
+	tests=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report && $(BIN)/coverage json -q -o build/coverage/report.json && \
+	$(BIN)/python -c 'import json; t = json.load(open("build/coverage/report.json"))["totals"]; print("branches:", t["covered_branches"], "of", t["num_branches"], "lines:", t["covered_lines"], "of", t["num_statements"])' && \
+	exit $$tests
 
 mutation: $(VENV)/quality.stamp
 	OMP_NUM_THREADS=1 PYTHONPATH=src $(BIN)/python benchmarks/mutation.py --mutants $(MUTANTS) --out build/mutation.jsonl

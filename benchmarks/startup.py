@@ -26,13 +26,20 @@ import time, torch
 from forgetless import load_model
 {before}
 began = time.perf_counter()
-load_model("smollm2-135m")
+{load}
 print(time.perf_counter() - began)
 """
+OURS = 'load_model("smollm2-135m")'
+BARE = """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder = cache_folder() / "smollm2-135m"
+AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+"""
 LOADS = {
-    "load_model": "",
-    "load_model, import transformers before it": "import transformers",
-    "load_model, the second time in a process": "load_model('smollm2-135m')",
+    "load_model": ("", OURS),
+    "load_model, import transformers before it": ("import transformers", OURS),
+    "load_model, the second time in a process": (OURS, OURS),
+    "transformers alone, the same model": ("from forgetless.files import cache_folder", BARE),
 }
 
 
@@ -80,8 +87,8 @@ def main() -> None:
     for run in range(arguments.runs + 1):  # the first of each fills the system's cache of files
         for name, code in STARTS.items():
             times[name].append(started(code)[0])
-        for name, before in LOADS.items():
-            times[name].append(float(started(LOAD.format(before=before))[1]))
+        for name, (before, load) in LOADS.items():
+            times[name].append(float(started(LOAD.format(before=before, load=load))[1]))
         if not run:
             times = {name: [] for name in times}
     for name, seconds in times.items():
