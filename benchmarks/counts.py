@@ -49,6 +49,7 @@ COUNTED = (
     "gem",
     "agem",
     "gradient-protection",
+    "null-space",
 )
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.01),

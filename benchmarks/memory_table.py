@@ -39,6 +39,7 @@ METHODS: dict[str, tuple[float, float, str]] = {
     "gem": (0, 4, "a gradient for each earlier task"),
     "agem": (0, 4, "a gradient"),
     "gradient-protection": (0, 0, "100 numbers a tensor"),
+    "null-space": (5.24, 0.51, "covariances and projectors of the inputs; the largest one twice in fp64"),
 }
 """Bytes per parameter beyond plain training: kept, in passing, and what for. Methods that train other weights are below."""
 OTHERS = ("lora", "supermask", "osf")

@@ -58,6 +58,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gradient-protection": {},
     "cpl": {"refresh": 10, "retain_batches": 1},
     "osf": {},
+    "null-space": {},
     "packnet": {"prune": 0.75},
     "progressive": {},
     "supermask": {},

@@ -68,7 +68,7 @@ def test_imports_point_downward(file):
 def test_methods_do_not_import_each_other():
     names = {file.stem for file in (ROOT / "methods").glob("*.py")} - {"__init__"}
     for file in (ROOT / "methods").glob("*.py"):
-        if file.stem != "__init__":
+        if file.stem not in ("__init__", "auto"):  # the recipe is a chain of others
             text = file.read_text("utf-8")
             assert not [name for name in names if f"forgetless.methods.{name}" in text]
 

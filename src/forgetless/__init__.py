@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from forgetless.methods.lwf import LwF as LwF
     from forgetless.methods.mas import MAS as MAS
     from forgetless.methods.online_ewc import OnlineEWC as OnlineEWC
+    from forgetless.methods.null_space import NullSpace as NullSpace
     from forgetless.methods.osf import OSF as OSF
     from forgetless.methods.packnet import PackNet as PackNet
     from forgetless.methods.plain import Plain as Plain
@@ -81,6 +82,7 @@ _WHERE = {
     "MAS": "methods.mas",
     "METHODS": "methods",
     "Method": "core.method",
+    "NullSpace": "methods.null_space",
     "OSF": "methods.osf",
     "OnlineEWC": "methods.online_ewc",
     "PackNet": "methods.packnet",

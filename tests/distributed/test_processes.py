@@ -98,7 +98,7 @@ def test_element_wise_methods_add_no_collective_and_the_others_scalars(kind, run
     called = found[0]["collectives", kind]
     before, inside = called["none"]
     assert inside == [] and len(before) > 0
-    for name in ("cpl", "ewc", "si", "mas", "l2sp", "packnet"):
+    for name in ("cpl", "ewc", "si", "mas", "l2sp", "packnet", "null-space"):
         assert called[name] == (before, [])
     assert called["gradient-protection"] == (before, [] if kind == "ddp" else [("c10d.allreduce_.default", 4)])
     agem = [numel for op, numel in called["agem"][1] if "allreduce" in op]

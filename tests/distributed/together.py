@@ -36,10 +36,11 @@ CASES = {
     "gradient-protection": ("gradient-protection", {"threshold": 0.5}),
     "gradient-protection-element": ("gradient-protection", {"statistic": "element", "history": 5}),
     "packnet": ("packnet", {}),
+    "null-space": ("null-space", {}),
 }
 RESHAPING = {"progressive": ("progressive", {}), "lora": ("lora", {"rank": 2}), "supermask": ("supermask", {}), "osf": ("osf", {})}
 """Methods that change the model: with FSDP in its first task only, before it is sharded, or not at all."""
-RESUMED = ("cpl", "cpl-streaming", "ewc", "si", "kl", "replay", "derpp", "gem", "agem", "gradient-protection-element", "packnet")
+RESUMED = ("cpl", "cpl-streaming", "ewc", "si", "kl", "replay", "derpp", "gem", "agem", "gradient-protection-element", "packnet", "null-space")
 
 
 def place() -> tuple[int, int]:

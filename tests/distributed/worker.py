@@ -70,7 +70,7 @@ def reference(kind: str) -> dict:
 def collectives(kind: str) -> dict:
     """Collectives inside optimizer.step(), and in all of a step without a refresh, under each method."""
     found = {}
-    for name in ("none", "cpl", "ewc", "si", "mas", "l2sp", "packnet", "agem", "gem", "gradient-protection"):
+    for name in ("none", "cpl", "ewc", "si", "mas", "l2sp", "packnet", "null-space", "agem", "gem", "gradient-protection"):
         options = {"refresh": "task"} if name == "cpl" else {}
         model, task = wrapped(kind, net()), task_of()
         optimizer = optimizer_of(model)

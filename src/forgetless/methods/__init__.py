@@ -22,6 +22,7 @@ from forgetless.methods.l2sp import L2SP
 from forgetless.methods.lora import LoRA
 from forgetless.methods.lwf import LwF
 from forgetless.methods.mas import MAS
+from forgetless.methods.null_space import NullSpace
 from forgetless.methods.online_ewc import OnlineEWC
 from forgetless.methods.osf import OSF
 from forgetless.methods.packnet import PackNet
@@ -55,6 +56,7 @@ METHODS: dict[str, type[Method]] = {
     "generative-replay": GenerativeReplay,
     "gem": GEM,
     "agem": AGEM,
+    "null-space": NullSpace,
     "gradient-protection": GradientProtection,
 }
 

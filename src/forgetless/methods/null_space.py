@@ -1,0 +1,205 @@
+"""Null-space training: steps only where the inputs that must be answered as before do not lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from forgetless.core import options
+from forgetless.core.context import Context, Share, Tree
+from forgetless.core.gradients import quiet
+from forgetless.core.predictions import to
+from forgetless.core.strength import Adjustable, number_or_auto
+from forgetless.errors import InputError
+from forgetless.memory.spoken import TOGETHER, is_language, opening, prompts_of, speak
+from forgetless.modules import adapters
+from forgetless.modules.input_covariance import Inputs, watch
+from forgetless.ops.null_space import projected, projector
+
+
+class NullSpace(Adjustable):
+    r"""Training in the null space of old inputs: Adam-NSCL (Wang et al. 2021, arXiv 2103.07113) with OWM's soft projector.
+
+    A linear layer answers an old input x as before if its change is at right angles to it: :math:`\Delta W x = 0`. With C the
+    uncentred covariance of all its old inputs (Adam-NSCL, Eq. 5), the step that the optimizer really took is projected,
+
+    .. math:: \theta \leftarrow \theta + (\theta' - \theta)\, P, \qquad
+        P = \Big(I + \text{strength}\, \frac{C}{\bar e}\Big)^{-1}, \qquad \bar e = \tfrac1d \operatorname{tr} C
+
+    which is OWM's projector (Zeng et al. 2019, arXiv 1810.01256, Eq. 1) with :math:`\alpha = \bar e / \text{strength}`. What is not the
+    weight of a linear layer (embeddings, norms, biases, a tied output layer) is held still, as long as there is something to protect.
+
+    Old inputs are, before the first task, those of ``task.retain`` if it is given, and for a causal language model those of ``texts``
+    texts that it makes up itself: so it needs no old data. Half of them begin freely, half as the task's own prompts begin, up to a
+    random place. At the end of every task but the last those of the task come to them.
+
+    Deviations: Adam-NSCL projects onto the eigenvectors of the smallest eigenvalues, all or nothing, OWM the gradient; here the soft
+    projector acts on the step (an Adam step on a projected gradient leaves the null space). OWM updates P batch by batch, here it is
+    worked out once from C, with the mean eigenvalue as its unit. An input longer than 3 times the median of its batch counts as of that
+    length. Made-up texts are ours. In a chain a weight that a method before it held still stays still, though others of its row move.
+
+    Memory: :math:`8 d^2` bytes for every distinct input of d features, half of it in main memory. Cost: a product of each step with P,
+    2 d operations a weight (a backward and forward pass costs 6 a token); once a task texts, passes over them and a factorization.
+
+    Args:
+        strength: larger keeps more and learns more slowly; 0 protects nothing; ``"auto"`` finds it as the first task begins (`Adjustable`).
+        texts: of a language model: how many texts to make up; 0: none.
+        length: the most tokens made up for each.
+        examples: the most examples looked at of ``task.retain``, and of a task as it ends, from their beginning.
+        target: ``"all-linear"``, or names of layers; all others are held still.
+        seed: of the generator of random numbers that it owns.
+
+    Raises:
+        InputError: an option is out of range, or the model has no linear layer.
+
+    Examples:
+        >>> NullSpace(strength=30.0).needs_retain
+        False
+    """
+
+    label: ClassVar[str] = "null-space.strength"
+    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "random", "found")
+    summary: ClassVar[str] = "steps only where old inputs do not lie; keeps what nothing else reaches, with no old data if it must"
+    source: ClassVar[str] = "Wang et al. 2021, arXiv 2103.07113; Zeng et al. 2019, arXiv 1810.01256, Eq. 1"
+    extra_memory: ClassVar[str] = "8 d² bytes for each distinct input of d features of a linear layer, half of it in main memory"
+    extra_compute: ClassVar[str] = "2 d operations a weight and step; once a task texts, passes over them, a factorization"
+    scope: ClassVar[str] = "linear and conv layers: it trains linear layers alone"
+    owns: ClassVar[str] = "the architecture"
+
+    def __init__(
+        self,
+        *,
+        strength: float | Literal["auto"] = 10.0,
+        texts: int = 192,
+        length: int = 24,
+        examples: int = 512,
+        target: str | Sequence[str] = adapters.ALL_LINEAR,
+        seed: int = 0,
+    ) -> None:
+        self.strength = number_or_auto(self.label, strength)
+        self.texts = options.whole("null-space.texts", texts, 0)
+        self.length = options.whole("null-space.length", length)
+        self.examples = options.whole("null-space.examples", examples)
+        self.target = adapters.check_target("null-space.target", target)
+        self.draw = torch.Generator().manual_seed(options.seed("null-space.seed", seed))
+        self.covariance: Tree = {}  # by the first layer that is given an input: of that input
+        self.counts: dict[str, int] = {}  # of inputs seen, likewise
+        self.sources: dict[str, str] = {}  # by layer: under which name its input is kept
+        self._shares = (-1, 0.0, 0.0)  # the step that was reported last, and of it the squares taken and wanted
+        self._right: dict[str, tuple[float, Tensor]] = {}  # P of each, with the strength that it is for
+
+    @property
+    def random(self) -> Tensor:
+        """The state of its generator of random numbers."""
+        return self.draw.get_state()
+
+    @random.setter
+    def random(self, state: Tensor) -> None:
+        self.draw.set_state(state.cpu())
+
+    def begin_task(self, ctx: Context) -> None:
+        self._right = {}
+        if self.strength and not self.covariance:
+            self._take(ctx, chain(self._first(ctx, ctx.task.retain or ()), self._made_up(ctx)))
+
+    def end_task(self, ctx: Context) -> None:
+        self._right = {}
+        if self.strength and not ctx.task.last:
+            self._take(ctx, self._first(ctx, ctx.task.train))
+
+    def protects(self, ctx: Context) -> bool:
+        return bool(self.covariance)
+
+    def numbers(self, ctx: Context) -> tuple[float, ...]:
+        return (1.0, 3.0, 10.0, 30.0, 100.0)
+
+    def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
+        strength = self.in_force(ctx)
+        if not strength or not self.covariance:
+            return after
+        kept = {name: self._kept(name, before[name], new, strength) for name, new in after.items()}
+        self._report(ctx, *(sum(float((tree[k] - before[k]).double().square().sum()) for k in after) for tree in (kept, after)))
+        return kept
+
+    def violation(self, ctx: Context, before: Tree, written: Tree) -> float | None:
+        if not self.covariance or not self.in_force(ctx):
+            return None
+        held = [now - before[name] for name, now in written.items() if name.removesuffix(".weight") not in self.sources and now.numel()]
+        return max((float(moved.abs().max()) for moved in held), default=0.0)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._right = {}
+
+    def _kept(self, name: str, before: Tensor, after: Tensor, strength: float) -> Tensor:
+        source = self.sources.get(name.removesuffix(".weight"))
+        if source is None:
+            return before
+        if source not in self.covariance:  # no old input reaches the layer
+            return after
+        return projected(before, after, self._projector(source, strength, after))
+
+    def _report(self, ctx: Context, taken: float, whole: float) -> None:
+        """Add a chunk to the share of the step's square that is taken."""
+        step, *sums = self._shares
+        self._shares = (ctx.step, taken + sums[0], whole + sums[1]) if step == ctx.step else (ctx.step, taken, whole)
+        ctx.report("null_space_share", Share(*self._shares[1:]))
+
+    def _projector(self, source: str, strength: float, like: Tensor) -> Tensor:
+        known, right = self._right.get(source, (None, None))
+        if known != strength or right is None:
+            dtype = torch.promote_types(like.dtype, torch.float32)
+            right = projector(self.covariance[source].to(like.device), strength).to(dtype)
+            self._right[source] = strength, right
+        return right
+
+    def _first(self, ctx: Context, batches: Iterable[Any]) -> Iterator[Any]:
+        """Batches with the first ``examples`` examples, of several processes those of all."""
+        left = self.examples
+        with torch.random.fork_rng([]):  # a DataLoader draws when it is walked
+            for batch in ctx.everyones(batches):
+                yield batch
+                left -= ctx.task.predictions.size(batch)
+                if left <= 0:
+                    return
+
+    def _made_up(self, ctx: Context) -> Iterator[Any]:
+        """Batches of texts that a causal language model makes up."""
+        with torch.random.fork_rng([]):
+            first = next(iter(ctx.task.train), None)
+        decoder = not getattr(getattr(ctx.model, "config", None), "is_encoder_decoder", False)
+        if not self.texts or not decoder or not is_language(first):
+            return
+        begin = [opening(ctx.model)] * (self.texts // 2)
+        prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [opening(ctx.model)]
+        for _ in range(self.texts - len(begin)):
+            prompt = prompts[int(torch.randint(len(prompts), (1,), generator=self.draw))]
+            begin.append(prompt[: 1 + int(torch.randint(len(prompt), (1,), generator=self.draw))])
+        made = speak(ctx.model, begin, self.length, ctx.task.predictions, temperature=1.0, top_k=None, draw=self.draw)
+        for start in range(0, len(made), TOGETHER):
+            yield ctx.task.predictions.collate(made[start : start + TOGETHER])
+
+    def _take(self, ctx: Context, batches: Iterable[Any]) -> None:
+        """Add the inputs of the layers on these batches to those that are protected."""
+        found = adapters.linears(ctx.model, self.target, (nn.Linear,))
+        layers = {name: layer for name, layer in found.items() if f"{name}.weight" in ctx.parameters}
+        if not layers:
+            raise InputError("no linear layer is trained", where="null-space", mend="Take another method")
+        device, read = next(iter(ctx.parameters.values())).device, ctx.task.predictions
+        with quiet(ctx.model):
+            seen = watch(layers, ((partial(read.outputs, ctx.model, to(batch, device)), _real(batch)) for batch in batches))
+        if seen.covariance:
+            whole = Inputs(self.covariance, self.counts, self.sources).and_more(seen)
+            self.covariance, self.counts = whole.covariance, whole.counts
+            self.sources = {name: whole.sources.get(name, name) for name in layers}
+
+
+def _real(batch: Any) -> Tensor | None:
+    """Which positions of a batch hold no padding."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    return mask if isinstance(mask, Tensor) else None
