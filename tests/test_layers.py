@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "evaluation": {"ops", "data"},
     "analysis": {"core", "ops", "data", "evaluation"},
     "guard": {"ops", "core", "data", "evaluation", "methods"},
-    "integrations": {"core", "ops", "evaluation", "data", "guard"},
+    "integrations": {"core", "ops", "evaluation", "data", "guard", "methods"},
     "train": {"core", "data", "evaluation", "analysis", "guard", "report"},
     "report": {"evaluation", "analysis"},
     "demo": {"core", "data", "evaluation", "train", "report", "methods"},

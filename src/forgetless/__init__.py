@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from forgetless.integrations.retention import RetentionCallback as RetentionCallback
     from forgetless.methods import METHODS as METHODS
     from forgetless.methods.agem import AGEM as AGEM
+    from forgetless.methods.auto import Auto as Auto
     from forgetless.methods.cpl import CPL as CPL
     from forgetless.methods.der import DER as DER
     from forgetless.methods.derpp import DERpp as DERpp
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
     from forgetless.methods.lora import LoRA as LoRA
     from forgetless.methods.lwf import LwF as LwF
     from forgetless.methods.mas import MAS as MAS
-    from forgetless.methods.online_ewc import OnlineEWC as OnlineEWC
     from forgetless.methods.null_space import NullSpace as NullSpace
+    from forgetless.methods.online_ewc import OnlineEWC as OnlineEWC
     from forgetless.methods.osf import OSF as OSF
     from forgetless.methods.packnet import PackNet as PackNet
     from forgetless.methods.plain import Plain as Plain
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "AGEM": "methods.agem",
+    "Auto": "methods.auto",
     "Budget": "guard.budget",
     "CPL": "methods.cpl",
     "Chain": "core.method",

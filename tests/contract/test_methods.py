@@ -122,7 +122,7 @@ def test_a_second_task_goes_on_from_saved_state_bit_for_bit(name, tmp_path):
     assert same(whole.ctx.model, again.ctx.model)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].activate is not Method.activate])
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].activate not in (Method.activate, Chain.activate)])
 def test_the_first_task_is_answered_as_before_once_it_is_activated(name):
     method = METHODS[name]()
     assert method.needs_task_id, "what must be told the task says so"
@@ -232,7 +232,7 @@ def test_state_names_are_all_of_the_state(name):
     again = METHODS[name]()
     again.load_state_dict(copy.deepcopy(method.state_dict()))
     assert str(again.state_dict()) == str(method.state_dict())
-    with pytest.raises(ValueError, match="state does not fit"):
+    with pytest.raises(ValueError, match=r"state does not fit|the state is of"):
         again.load_state_dict(method.state_dict() | {"stranger": 1})
 
 

@@ -40,7 +40,20 @@ CASES = {
 }
 RESHAPING = {"progressive": ("progressive", {}), "lora": ("lora", {"rank": 2}), "supermask": ("supermask", {}), "osf": ("osf", {})}
 """Methods that change the model: with FSDP in its first task only, before it is sharded, or not at all."""
-RESUMED = ("cpl", "cpl-streaming", "ewc", "si", "kl", "replay", "derpp", "gem", "agem", "gradient-protection-element", "packnet", "null-space")
+RESUMED = (
+    "cpl",
+    "cpl-streaming",
+    "ewc",
+    "si",
+    "kl",
+    "replay",
+    "derpp",
+    "gem",
+    "agem",
+    "gradient-protection-element",
+    "packnet",
+    "null-space",
+)
 
 
 def place() -> tuple[int, int]:

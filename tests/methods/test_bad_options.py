@@ -41,6 +41,7 @@ agem.seed=-1 gradient-protection.statistic=mean gradient-protection.history=0 gr
 gradient-protection.threshold=-0.1 gradient-protection.threshold=1.5 gradient-protection.threshold=nan
 null-space.strength=-1 null-space.strength=nan null-space.strength=much null-space.texts=-1 null-space.texts=1.5
 null-space.length=0 null-space.examples=0 null-space.examples=x null-space.seed=-1
+auto.ratio=0 auto.ratio=nan auto.strength=-1 auto.strength=x auto.texts=-1 auto.length=0 auto.seed=-1
 """
 BAD = TABLE.split()
 
@@ -56,7 +57,13 @@ def test_it_is_told_by_name(given):
 
 
 def test_every_option_but_those_of_free_form_is_tried():
-    free = {("lora", "target"), ("osf", "target"), ("null-space", "target"), ("generative-replay", "start"), ("generative-replay", "hidden")}
+    free = {
+        ("lora", "target"),
+        ("osf", "target"),
+        ("null-space", "target"),
+        ("generative-replay", "start"),
+        ("generative-replay", "hidden"),
+    }
     tried = {tuple(given.partition("=")[0].split(".")) for given in BAD} | free
     options = {(name, option) for name, method in METHODS.items() for option in inspect.signature(method).parameters}
     assert options - tried == set() and len(BAD) == len(set(BAD))

@@ -114,7 +114,7 @@ def test_a_weight_that_did_not_move_stays_where_it_is():
 def test_layers_that_share_an_input_share_its_covariance_and_the_rest_is_held_still():
     model = language_model()
     start = copy.deepcopy(model.state_dict())
-    method = NullSpace(texts=0)
+    method = NullSpace(texts=0, target="all-linear")
     task = Task("new", language_batches(3, 1), language_batches(2, 2))
     session = run(method, model, task, language_loss)
     at = "model.layers.0."
@@ -134,6 +134,33 @@ def test_only_the_layers_named_are_trained():
     start = copy.deepcopy(model.state_dict())
     run(NullSpace(texts=0, target="down_proj"), model, Task("new", language_batches(2, 1), language_batches(2, 2)), language_loss)
     assert [name for name, now in model.named_parameters() if not torch.equal(now, start[name])] == ["model.layers.0.mlp.down_proj.weight"]
+
+
+def frozen(model):
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+
+
+def test_what_is_held_still_is_frozen_until_the_task_ends():
+    model, method = language_model(), NullSpace(texts=2, length=2)
+    model.model.norm.weight.requires_grad_(False)  # by the user
+    everything, task = {name for name, _ in model.named_parameters()}, Task("new", language_batches(2, 1), last=True)
+    assert method.prepare(model, task) is model
+    assert everything - frozen(model) == {"model.layers.0.mlp.down_proj.weight"}, "the widest"
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    with attach(method, model, optimizer, task, language_loss):
+        pass
+    assert frozen(model) == {"model.norm.weight"}
+    for method in (NullSpace(strength=0.0), NullSpace(texts=0)):
+        method.prepare(model, task)
+        assert frozen(model) == {"model.norm.weight"}, "there is nothing to protect"
+
+
+def test_a_classifier_trains_all_its_linear_layers():
+    model = net()
+    NullSpace().prepare(model, Task("new", batches(1, 2), batches(1, 3)))
+    assert frozen(model) == {"0.bias", "2.bias"}
+    NullSpace(target="widest").prepare(model, Task("new", batches(1, 2), batches(1, 3)))
+    assert frozen(model) == {"0.weight", "0.bias", "2.bias"}
 
 
 def test_padding_counts_for_nothing():
@@ -173,7 +200,7 @@ def test_only_so_many_examples_are_looked_at():
 
 def test_a_language_model_makes_up_its_own_texts():
     def seen(train, **options):
-        method = NullSpace(texts=6, length=3, **options)
+        method = NullSpace(texts=6, length=3, target="all-linear", **options)
         run(method, language_model(), Task("new", train, last=True), language_loss, steps=1)
         return method
 

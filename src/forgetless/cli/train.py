@@ -23,10 +23,10 @@ def train(
     inject_heldout: Annotated[str | None, typer.Option("--inject-heldout", help="Scored, never trained on.")] = None,
     retain_heldout: Annotated[str | None, typer.Option("--retain-heldout", help="Known questions that no method sees.")] = None,
     probe: Annotated[list[str] | None, typer.Option("--probe", help="NAME=FILE: further questions to score. Repeatable.")] = None,
-    method: Annotated[str, typer.Option("--method", help="One method, or several joined by commas, applied left to right.")] = "cpl",
+    method: Annotated[str, typer.Option("--method", help="One method, or several joined by commas, applied left to right.")] = "auto",
     method_arg: Annotated[list[str] | None, typer.Option("--method-arg", help="METHOD.OPTION=VALUE. Repeatable.")] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw, adam, sgd or momentum.")] = "adamw",
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 1e-5,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; left out: 1e-3 for auto, else 1e-5.")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Left out: the optimizer's own default.")] = None,
     epochs: Annotated[int, typer.Option("--epochs", help="The most passes over the inject set.")] = 10,
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="End after so many optimizer steps, in an epoch too.")] = None,
@@ -56,7 +56,7 @@ def train(
 ) -> None:
     """Fine-tune on --inject while keeping --retain; write a run folder."""
     from forgetless.methods import METHODS
-    from forgetless.train.settings import Settings, build_method, check_methods, parse_method_args
+    from forgetless.train.settings import Settings, build_method, check_methods, default_rate, parse_method_args
 
     files = {"inject": inject, "retain": retain, "inject-heldout": inject_heldout, "retain-heldout": retain_heldout}
     named = {name: file for name, file in files.items() if file is not None}
@@ -74,7 +74,7 @@ def train(
         method=names,
         method_args=options,
         optimizer=optimizer,
-        lr=lr,
+        lr=default_rate(names) if lr is None else lr,
         weight_decay=weight_decay,
         epochs=epochs,
         max_steps=max_steps,

@@ -16,6 +16,7 @@ from forgetless.guard.reserves import with_reserves
 from forgetless.integrations.batches import inject_batches, retain_batches
 from forgetless.integrations.forms import EncoderDecoderPredictions, PackedPredictions, PreferencePredictions, RolloutPredictions
 from forgetless.integrations.keeping import Keeping, is_questions, keeping, read_all, rows_of
+from forgetless.methods.auto import Auto
 
 T = TypeVar("T")
 _TRL = {"SFTTrainer": "sft", "DPOTrainer": "dpo", "GRPOTrainer": "grpo"}
@@ -23,7 +24,7 @@ _TRL = {"SFTTrainer": "sft", "DPOTrainer": "dpo", "GRPOTrainer": "grpo"}
 
 def protect(
     trainer: T,
-    method: Method,
+    method: Method | None = None,
     retain: Any = None,
     *,
     name: str = "train",
@@ -39,7 +40,8 @@ def protect(
     Args:
         trainer: a transformers ``Trainer`` or ``Seq2SeqTrainer``, or TRL's ``SFTTrainer``, ``DPOTrainer`` or ``GRPOTrainer`` (this one in
             one process), that has not trained yet; in several processes with DDP or FSDP2, every process calls this alike.
-        method: a method or a chain. Its ``prepare`` runs here; where it changes the model, ``trainer.model`` is what it returned.
+        method: a method or a chain; None: `Auto`, the recipe, which wants a learning rate of about 1e-3. Its ``prepare`` runs here; where
+            it changes the model, ``trainer.model`` is what it returned.
         retain: data that the model must stay good at, the whole of it in every process: a dataset in the same form as the trainer's
             ``train_dataset``; for GRPOTrainer texts (``prompt`` and ``completion``, ``messages``, or ``text``) that count by cross-entropy.
             With ``budget`` also a question file or a sequence of `Question`: then the guard's probe and the promise's items are taken
@@ -59,6 +61,7 @@ def protect(
             or has no questions.
     """
     kind = _kind(trainer)
+    method = Auto() if method is None else method
     watched = None if budget is None else keeping(trainer, budget, retain)
     if watched is not None:
         if is_questions(retain):

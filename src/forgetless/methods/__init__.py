@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 
 from forgetless.core.method import Method
 from forgetless.methods.agem import AGEM
+from forgetless.methods.auto import Auto
 from forgetless.methods.cpl import CPL
 from forgetless.methods.der import DER
 from forgetless.methods.derpp import DERpp
@@ -34,6 +35,7 @@ from forgetless.methods.supermask import Supermask
 from forgetless.methods.wise import Wise
 
 METHODS: dict[str, type[Method]] = {
+    "auto": Auto,
     "none": Plain,
     "cpl": CPL,
     "l2sp": L2SP,

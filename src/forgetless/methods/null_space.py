@@ -14,12 +14,15 @@ from forgetless.core import options
 from forgetless.core.context import Context, Share, Tree
 from forgetless.core.gradients import quiet
 from forgetless.core.predictions import to
-from forgetless.core.strength import Adjustable, number_or_auto
+from forgetless.core.strength import AUTO, Adjustable, number_or_auto
+from forgetless.core.task import Task
 from forgetless.errors import InputError
 from forgetless.memory.spoken import TOGETHER, is_language, opening, prompts_of, speak
 from forgetless.modules import adapters
 from forgetless.modules.input_covariance import Inputs, watch
 from forgetless.ops.null_space import projected, projector
+
+WIDEST = "widest"
 
 
 class NullSpace(Adjustable):
@@ -31,8 +34,9 @@ class NullSpace(Adjustable):
     .. math:: \theta \leftarrow \theta + (\theta' - \theta)\, P, \qquad
         P = \Big(I + \text{strength}\, \frac{C}{\bar e}\Big)^{-1}, \qquad \bar e = \tfrac1d \operatorname{tr} C
 
-    which is OWM's projector (Zeng et al. 2019, arXiv 1810.01256, Eq. 1) with :math:`\alpha = \bar e / \text{strength}`. What is not the
-    weight of a linear layer (embeddings, norms, biases, a tied output layer) is held still, as long as there is something to protect.
+    which is OWM's projector (Zeng et al. 2019, arXiv 1810.01256, Eq. 1) with :math:`\alpha = \bar e / \text{strength}`. As long as there is
+    something to protect, all else is held still: embeddings, norms, biases, a tied output layer, layers that are not in ``target``. It
+    is frozen in `prepare`, so that it costs neither gradients nor optimizer state, and trainable again as the task ends.
 
     Old inputs are, before the first task, those of ``task.retain`` if it is given, and for a causal language model those of ``texts``
     texts that it makes up itself: so it needs no old data. Half of them begin freely, half as the task's own prompts begin, up to a
@@ -51,7 +55,9 @@ class NullSpace(Adjustable):
         texts: of a language model: how many texts to make up; 0: none.
         length: the most tokens made up for each.
         examples: the most examples looked at of ``task.retain``, and of a task as it ends, from their beginning.
-        target: ``"all-linear"``, or names of layers; all others are held still.
+        target: the layers to train: ``"all-linear"``; ``"widest"``: those with the most input features, in a transformer the second layers
+            of its MLPs, which hold what it knows (Geva et al. 2021, arXiv 2012.14913) and whose inputs overlap least; ``"auto"``: widest
+            of a causal language model, else all; or names of layers.
         seed: of the generator of random numbers that it owns.
 
     Raises:
@@ -78,7 +84,7 @@ class NullSpace(Adjustable):
         texts: int = 192,
         length: int = 24,
         examples: int = 512,
-        target: str | Sequence[str] = adapters.ALL_LINEAR,
+        target: str | Sequence[str] = "auto",
         seed: int = 0,
     ) -> None:
         self.strength = number_or_auto(self.label, strength)
@@ -91,6 +97,7 @@ class NullSpace(Adjustable):
         self.counts: dict[str, int] = {}  # of inputs seen, likewise
         self.sources: dict[str, str] = {}  # by layer: under which name its input is kept
         self._shares = (-1, 0.0, 0.0)  # the step that was reported last, and of it the squares taken and wanted
+        self._frozen: list[nn.Parameter] = []  # by `prepare`, until the task ends
         self._right: dict[str, tuple[float, Tensor]] = {}  # P of each, with the strength that it is for
 
     @property
@@ -102,6 +109,15 @@ class NullSpace(Adjustable):
     def random(self, state: Tensor) -> None:
         self.draw.set_state(state.cpu())
 
+    def prepare(self, model: nn.Module, task: Task) -> nn.Module:
+        speaks = self.texts and self._speaks(model, task)
+        if self.strength and (self.covariance or task.retain is not None or speaks):
+            trained = {f"{name}.weight" for name in self._layers(model, task)}
+            self._frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
+            for parameter in self._frozen:
+                parameter.requires_grad_(False)
+        return model
+
     def begin_task(self, ctx: Context) -> None:
         self._right = {}
         if self.strength and not self.covariance:
@@ -111,6 +127,9 @@ class NullSpace(Adjustable):
         self._right = {}
         if self.strength and not ctx.task.last:
             self._take(ctx, self._first(ctx, ctx.task.train))
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen = []
 
     def protects(self, ctx: Context) -> bool:
         return bool(self.covariance)
@@ -170,10 +189,7 @@ class NullSpace(Adjustable):
 
     def _made_up(self, ctx: Context) -> Iterator[Any]:
         """Batches of texts that a causal language model makes up."""
-        with torch.random.fork_rng([]):
-            first = next(iter(ctx.task.train), None)
-        decoder = not getattr(getattr(ctx.model, "config", None), "is_encoder_decoder", False)
-        if not self.texts or not decoder or not is_language(first):
+        if not self.texts or not self._speaks(ctx.model, ctx.task):
             return
         begin = [opening(ctx.model)] * (self.texts // 2)
         prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [opening(ctx.model)]
@@ -186,8 +202,7 @@ class NullSpace(Adjustable):
 
     def _take(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add the inputs of the layers on these batches to those that are protected."""
-        found = adapters.linears(ctx.model, self.target, (nn.Linear,))
-        layers = {name: layer for name, layer in found.items() if f"{name}.weight" in ctx.parameters}
+        layers = {name: layer for name, layer in self._layers(ctx.model, ctx.task).items() if f"{name}.weight" in ctx.parameters}
         if not layers:
             raise InputError("no linear layer is trained", where="null-space", mend="Take another method")
         device, read = next(iter(ctx.parameters.values())).device, ctx.task.predictions
@@ -197,6 +212,21 @@ class NullSpace(Adjustable):
             whole = Inputs(self.covariance, self.counts, self.sources).and_more(seen)
             self.covariance, self.counts = whole.covariance, whole.counts
             self.sources = {name: whole.sources.get(name, name) for name in layers}
+
+    def _layers(self, model: nn.Module, task: Task) -> dict[str, nn.Linear]:
+        """The layers to train, by name."""
+        wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
+        named = self.target not in (WIDEST, AUTO)
+        found: dict[str, nn.Linear] = adapters.linears(model, self.target if named else adapters.ALL_LINEAR, (nn.Linear,))
+        most = max(layer.in_features for layer in found.values())
+        return {name: layer for name, layer in found.items() if layer.in_features == most or not wide}
+
+    @staticmethod
+    def _speaks(model: nn.Module, task: Task) -> bool:
+        """Whether the model is a causal language model, so that it can make up texts."""
+        with torch.random.fork_rng([]):  # a DataLoader draws when it is walked
+            first = next(iter(task.train), None)
+        return is_language(first) and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
 
 
 def _real(batch: Any) -> Tensor | None:

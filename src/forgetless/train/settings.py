@@ -16,6 +16,8 @@ from forgetless.data.templates import check_template
 from forgetless.errors import InputError
 from forgetless.evaluation.score import check_scorer
 
+RATE, RECIPE_RATE = 1e-5, 1e-3
+"""Learning rates where none is given: of plain fine-tuning and what is like it, and of ``auto``, most of whose step is projected away."""
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum")
 RETAIN, INJECT, RETAIN_HELDOUT, INJECT_HELDOUT = "retain", "inject", "retain-heldout", "inject-heldout"
 BUDGET_PROBE = "budget-probe"
@@ -59,10 +61,10 @@ class Settings:
 
     model: str
     files: dict[str, str]
-    method: tuple[str, ...] = ("cpl",)
+    method: tuple[str, ...] = ("auto",)
     method_args: dict[str, dict[str, Any]] = field(default_factory=dict)
     optimizer: str = "adamw"
-    lr: float = 1e-5
+    lr: float = RECIPE_RATE
     weight_decay: float | None = None
     epochs: int = 10
     max_steps: int | None = None
@@ -150,10 +152,15 @@ def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str,
     return found
 
 
+def default_rate(names: Sequence[str]) -> float:
+    """The learning rate of a training for which none is given."""
+    return RECIPE_RATE if "auto" in names else RATE
+
+
 def check_methods(names: Sequence[str], known: Mapping[str, type[Method]]) -> None:
     """Raise `InputError` where a name is none of ``known``, or there is none."""
     if not names:
-        raise InputError("no method is named", where="--method", mend="Name one, such as cpl or none")
+        raise InputError("no method is named", where="--method", mend="Name one, such as auto or none")
     for name in names:
         if name not in known:
             mend = f"Choose among {', '.join(known)} (forgetless methods tells more)"
