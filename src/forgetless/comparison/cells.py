@@ -31,6 +31,7 @@ class Cell:
         options: by method.
         optimizer, lr, seed: of the training.
         trial: the number of its combination of options, optimizer and rate among those of its label.
+        old_data: whether the method may look at the retain set, which is scored in any case.
     """
 
     id: str
@@ -42,10 +43,13 @@ class Cell:
     lr: float
     trial: int
     seed: int
+    old_data: bool = True
 
     def told(self) -> dict[str, Any]:
         """The first keys of its row in ``results.jsonl``."""
         own = asdict(self)
+        if self.old_data:
+            del own["old_data"]
         first = {"cell": own.pop("id"), "data": own.pop("data"), "label": own.pop("label"), "method": ",".join(own.pop("method"))}
         return first | own
 
@@ -80,7 +84,18 @@ def cells_of(plan: Plan, known: Mapping[str, type[Method]]) -> list[Cell]:
             chosen = sorted(random.Random(f"{label} {plan.trials}").sample(range(len(grid)), plan.trials))
             grids[label] = [grid[index] for index in chosen]
     found = [
-        Cell(_identity(data, one, options, optimizer, lr, seed), data, one.title, one.names, options, optimizer, lr, trial, seed)
+        Cell(
+            _identity(data, one, options, optimizer, lr, seed),
+            data,
+            one.title,
+            one.names,
+            options,
+            optimizer,
+            lr,
+            trial,
+            seed,
+            one.old_data,
+        )
         for data in plan.data
         for one in plan.methods
         for trial, (options, optimizer, lr) in enumerate(grids[one.title])
@@ -131,7 +146,7 @@ def _place(key: str, one: Contender) -> tuple[str, str]:
 
 
 def _identity(data: str, one: Contender, options: Mapping[str, Any], optimizer: str, lr: float, seed: int) -> str:
-    whole = json.dumps([data, one.title, one.names, options, optimizer, lr], sort_keys=True)
+    whole = json.dumps([data, one.title, one.names, options, optimizer, lr, *(() if one.old_data else (False,))], sort_keys=True)
     words = [re.sub(r"[^a-z0-9.+]+", "-", word.lower()).strip("-.")[:24] for word in (data, one.title, optimizer)]
     return "_".join([*(word for word in words if word), f"{lr:g}", hashlib.sha256(whole.encode()).hexdigest()[:8], f"s{seed}"])
 
@@ -160,6 +175,7 @@ def settings_of(cell: Cell, plan: Plan, files: Mapping[str, str], items: int) ->
         batch_size=plan.batch_size,
         eval_batch_size=plan.eval_batch_size,
         retain_batch_size=plan.retain_batch_size,
+        hide_retain=not cell.old_data,
         until_learned=budget.until_learned,
         seed=cell.seed,
         scorer=plan.scorer,

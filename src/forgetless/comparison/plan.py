@@ -108,6 +108,7 @@ class Contender(_Strict):
         label: how it is called; the method where that is left out.
         options: ``option`` of a single method, ``method.option`` in a chain; a list holds values to try.
         rates, optimizers: in place of the plan's.
+        old_data: whether it may look at the retain set, which is scored in any case.
     """
 
     method: Text
@@ -115,6 +116,7 @@ class Contender(_Strict):
     options: dict[str, Any] = {}
     rates: Rates | None = None
     optimizers: Names | None = None
+    old_data: bool = True
 
     @model_validator(mode="before")
     @classmethod

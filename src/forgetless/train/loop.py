@@ -111,7 +111,7 @@ class _Run:
         self.language, self.method = language, method
         template = asked_with(settings.scorer, settings.template)
         self.batches = Batches(splits[INJECT], language, template, settings.batch_size, settings.seed)
-        self.retain = Batches(splits[RETAIN], language, template, settings.retain_batch_size) if splits.get(RETAIN) else None
+        self.retain = Batches(shown, language, template, settings.retain_batch_size) if (shown := settings.shown(splits)) else None
         self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.planned(len(self.batches)), everywhere=True)
         self.keeping = Keeping(settings, language, splits, self.batches, folder, processes, show)
         self.seconds, self.eval_seconds, self.fractions = 0.0, 0.0, (0.0, 0)  # the last: conflicting shares, their sum and number

@@ -12,6 +12,7 @@ import yaml
 from forgetless.core import options
 from forgetless.core.method import Chain, Method
 from forgetless.data.placement import check_placement
+from forgetless.data.question import Question
 from forgetless.data.templates import check_template
 from forgetless.errors import InputError
 from forgetless.evaluation.score import check_scorer
@@ -42,6 +43,7 @@ class Settings:
         max_seconds: end after the step with which so many seconds of training (without scoring) are over. Where that falls
             depends on the machine, so only such a run does not repeat bit for bit.
         batch_size: questions in a training batch; eval_batch_size in a scoring one; retain_batch_size in a reference one.
+        hide_retain: score the retain set, but keep it from the method.
         until_learned: stop after the epoch in which this share of the unknown inject items is right.
         budget: lose at most this share of what was known; None: whatever is lost is lost.
         budget_every: optimizer steps between the guard's looks; None: as many as keep them cheap.
@@ -72,6 +74,7 @@ class Settings:
     batch_size: int = 8
     eval_batch_size: int = 32
     retain_batch_size: int = 16
+    hide_retain: bool = False
     until_learned: float | None = None
     budget: float | None = None
     budget_every: int | None = None
@@ -119,6 +122,10 @@ class Settings:
         for name in self.files:
             if name in ("", ".", "..", BUDGET_PROBE) or "/" in name:
                 raise options.refused("--probe", name, f"a name without a slash, and not {BUDGET_PROBE}")
+
+    def shown(self, splits: Mapping[str, list[Question]]) -> list[Question]:
+        """Those of the retain set that the method may look at."""
+        return [] if self.hide_retain else splits.get(RETAIN, [])
 
     def planned(self, batches: int) -> int | None:
         """The most optimizer steps of the run, with so many batches in an epoch; None where the clock decides."""

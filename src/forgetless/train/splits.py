@@ -18,9 +18,10 @@ def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]
     for name, questions in splits.items():
         check_unique(questions, settings.files[name])
         check_text(questions, settings.files[name])
-    if method.needs_retain and not splits.get(RETAIN):
+    shown = settings.shown(splits)
+    if method.needs_retain and not shown:
         raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
-    if automatic(method) and not splits.get(RETAIN):
+    if automatic(method) and not shown:
         raise nothing_to_measure(automatic(method)[0].label, INJECT)
     for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
         if one in splits and other in splits:
