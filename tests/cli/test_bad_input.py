@@ -185,7 +185,9 @@ def test_bad_configurations(warm, place, case):
 
 
 def test_cpl_without_a_retain_set(warm, place):
-    refused(warm, place, ["train", "--model", "model", "--inject", "inject.jsonl", "--out", "run"], ["cpl needs a retain set", "--retain"])
+    arguments = ["train", "--model", "model", "--inject", "inject.jsonl", "--out", "run", "--method", "cpl"]
+    refused(warm, place, arguments, ["cpl needs a retain set", "--retain"])
+    refused(warm, place, [*arguments, "--retain", "retain.jsonl", "--hide-retain"], ["cpl needs a retain set", "--retain"])
 
 
 @pytest.mark.parametrize("missing", ["--model", "--inject", "--out"])
@@ -264,7 +266,7 @@ def write_run(base: Path, place: Path) -> None:
 
     files = {name: f"{name}.jsonl" for name in ("inject", "retain", "inject-heldout", "retain-heldout", "other")}
     settings = Settings(
-        "model", files, method_args={"cpl": {"refresh": 3}}, lr=3e-3, epochs=4, batch_size=2, retain_batch_size=4, checkpoint_every=2
+        "model", files, ("cpl",), {"cpl": {"refresh": 3}}, lr=3e-3, epochs=4, batch_size=2, retain_batch_size=4, checkpoint_every=2
     )
     home = os.getcwd()
     os.chdir(place)

@@ -71,6 +71,36 @@ def test_a_cell_is_what_train_gives_alone(alone, place, capsys):
     assert [line["splits"] for line in epochs if line["kind"] == "epoch"] == [point["splits"] for point in row["trajectory"]]
 
 
+def test_a_method_that_may_not_see_the_old_data_trains_as_without_it_and_is_scored_on_it(place):
+    from forgetless.cli.main import app
+
+    change(place, "[none, replay]", "[{method: auto, old-data: false, options: {texts: 4, length: 4}}]")
+    change(place, "[3e-3, 1e-2]", "3e-3")
+    run(place)
+    (row,) = lines(place / "study")
+    assert row["old_data"] is False and "old_data" not in row["options"]
+    arguments = [
+        "train",
+        "--model",
+        str(place / "model"),
+        "--lr",
+        "3e-3",
+        "--epochs",
+        "4",
+        "--batch-size",
+        "4",
+        "--out",
+        str(place / "run"),
+    ]
+    arguments += ["--inject", str(place / "inject.jsonl"), "--retain-heldout", str(place / "retain-heldout.jsonl"), "--json"]
+    app([*arguments, "--method-arg", "auto.texts=4", "--method-arg", "auto.length=4"], standalone_mode=False)
+    epochs = [json.loads(line) for line in (place / "run/metrics.jsonl").read_text("utf-8").splitlines()]
+    alone = [line["splits"] for line in epochs if line["kind"] == "epoch"]
+    for point, without in zip(row["trajectory"], alone, strict=True):
+        assert {name: point["splits"][name] for name in without} == without
+        assert set(point["splits"]) - set(without) == {"retain", "inject-heldout", "other"}
+
+
 def test_what_is_finished_is_not_run_again(alone, place):
     _, finished = alone
     study = copy(finished, place)
@@ -200,6 +230,10 @@ WRONG = {
     "a missing file": (("inject: inject.jsonl", "inject: none.jsonl"), "none.jsonl: no such file"),
     "a method without its retain set": (("  retain: retain.jsonl\n", ""), "data data, cpl, --retain: cpl needs a retain set"),
     "a memory of nothing": (("  retain: retain.jsonl\n", ""), "data data, derpp: derpp has no old data to replay"),
+    "a memory that is hidden": (
+        ("[none, replay]", "[none, {method: replay, old-data: false}]"),
+        "data data, replay: replay has no old data to replay",
+    ),
     "an item in two files": (("retain-heldout: retain-heldout.jsonl", "retain-heldout: retain.jsonl"), "stand in both"),
 }
 
@@ -208,7 +242,8 @@ WRONG = {
 def test_wrong_files_are_refused_before_anything_is_written(place, name):
     (old, new), told = WRONG[name]
     change(place, old, new)
-    change(place, "[none, replay]", "[none, derpp]" if "derpp" in told else "[none, cpl]")
+    if "old-data" not in new:
+        change(place, "[none, replay]", "[none, derpp]" if "derpp" in told else "[none, cpl]")
     with pytest.raises(InputError) as caught:
         compare(read_plan(place / "plan.yaml"), place / "study", no_pool, METHODS, command="", show=False)
     assert told in str(caught.value) and not (place / "study").exists()
