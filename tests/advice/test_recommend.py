@@ -22,12 +22,18 @@ def test_every_choice_can_be_built_and_says_what_the_methods_say():
         assert choice.old_data or not built.needs_retain, choice.name
 
 
-def test_with_old_data_and_one_task_replay_comes_first():
-    assert names()[0] == "replay"
+@pytest.mark.parametrize("old", [True, False])
+def test_of_a_language_model_the_recipe_comes_first(old):
+    assert names(old_data=old)[0] == "auto"
+
+
+def test_with_old_data_and_one_task_replay_comes_first_of_the_others():
+    assert names()[1] == "replay"
+    assert names(kind="classifier")[0] == "replay"
 
 
 def test_when_next_to_nothing_may_be_lost_a_brake_is_added_to_replay():
-    assert names(loss=0.001)[0] == "replay,cpl"
+    assert names(loss=0.001, kind="classifier")[0] == "replay,cpl"
 
 
 def test_without_old_data_nothing_that_needs_it_is_named():

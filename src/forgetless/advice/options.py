@@ -52,6 +52,11 @@ ALL = ("language", "classifier", "sequential")
 
 CHOICES: tuple[Choice, ...] = (
     Choice(
+        ("auto",), False, False, ("language",), lambda tasks: 0.0, 1.2, "strong",
+        "the recipe: replay of the old examples, if there are any, and steps only where old inputs do not lie, which also keeps other "
+        "kinds of knowledge; a fifth to a third of the weights is trained",
+    ),
+    Choice(
         ("replay",), True, False, ALL, lambda tasks: 0.0, 1.2, "strong",
         "training on old examples beside the new is the strongest simple protection, and also of much that is like them; "
         "it costs a second batch a step and no memory on the device",

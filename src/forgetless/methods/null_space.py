@@ -96,7 +96,7 @@ class NullSpace(Adjustable):
         self.covariance: Tree = {}  # by the first layer that is given an input: of that input
         self.counts: dict[str, int] = {}  # of inputs seen, likewise
         self.sources: dict[str, str] = {}  # by layer: under which name its input is kept
-        self._shares = (-1, 0.0, 0.0)  # the step that was reported last, and of it the squares taken and wanted
+        self._shares: tuple[int, Any, Any] = (-1, 0.0, 0.0)  # the step that was reported last, and of it the squares taken and wanted
         self._frozen: list[nn.Parameter] = []  # by `prepare`, until the task ends
         self._right: dict[str, tuple[float, Tensor]] = {}  # P of each, with the strength that it is for
 
@@ -142,7 +142,7 @@ class NullSpace(Adjustable):
         if not strength or not self.covariance:
             return after
         kept = {name: self._kept(name, before[name], new, strength) for name, new in after.items()}
-        self._report(ctx, *(sum(float((tree[k] - before[k]).double().square().sum()) for k in after) for tree in (kept, after)))
+        self._report(ctx, *(sum(_square(tree[name], before[name]) for name in after) for tree in (kept, after)))
         return kept
 
     def violation(self, ctx: Context, before: Tree, written: Tree) -> float | None:
@@ -163,7 +163,7 @@ class NullSpace(Adjustable):
             return after
         return projected(before, after, self._projector(source, strength, after))
 
-    def _report(self, ctx: Context, taken: float, whole: float) -> None:
+    def _report(self, ctx: Context, taken: Tensor | float, whole: Tensor | float) -> None:
         """Add a chunk to the share of the step's square that is taken."""
         step, *sums = self._shares
         self._shares = (ctx.step, taken + sums[0], whole + sums[1]) if step == ctx.step else (ctx.step, taken, whole)
@@ -227,6 +227,12 @@ class NullSpace(Adjustable):
         with torch.random.fork_rng([]):  # a DataLoader draws when it is walked
             first = next(iter(task.train), None)
         return is_language(first) and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+
+
+def _square(one: Tensor, other: Tensor) -> Tensor:
+    """The squared distance, a scalar that stays on its device."""
+    moved: Tensor = torch.linalg.vector_norm(one - other, dtype=torch.promote_types(one.dtype, torch.float32))
+    return moved.double().square()
 
 
 def _real(batch: Any) -> Tensor | None:
