@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import study_choose
 import study_claims
 import study_raw
 from forgetless.comparison.curves import at_level
@@ -48,7 +49,7 @@ COLUMNS = ("method", "chosen", "learned", "seeds that reach it", "A", "B", "C", 
 
 
 def write(results: Path) -> Path:
-    """Write ``study.md`` and the figures of every raw comparison into ``results``; gives the page."""
+    """Write ``study.md`` and the figures of every raw comparison into ``results``; and ``choose.md``, which says what to take. Gives the page."""
     folder = results / "study"
     raws = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
     sets = {name: summarize(*study_raw.restored(raw)) for name, raw in raws.items() if raw["kind"] == "comparison"}
@@ -65,6 +66,7 @@ def write(results: Path) -> Path:
     parts += ["\n".join(study_claims.table(sets, results)) + "\n"]
     parts.append("Made by `python benchmarks/study.py page` from the raw results in `docs/results/study/`.\n")
     write_text(results / "study.md", "\n".join(parts))
+    study_choose.write(sets, results)
     return results / "study.md"
 
 

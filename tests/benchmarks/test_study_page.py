@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import study  # noqa: E402
+import study_choose  # noqa: E402
 import study_claims  # noqa: E402
 import study_page  # noqa: E402
 import study_raw  # noqa: E402
@@ -132,3 +133,17 @@ def test_the_published_page_is_what_the_committed_raw_results_give(tmp_path):
     assert (tmp_path / "study.md").read_text("utf-8") == (results / "study.md").read_text("utf-8")
     for figure in (tmp_path / "study").glob("*.svg"):
         assert figure.read_bytes() == (results / "study" / figure.name).read_bytes()
+
+
+def test_the_page_of_choices_takes_its_figures_from_the_raw_results(tmp_path):
+    found = summarize(*made_up(("none", "replay", "cpl")))
+    told = study_choose.against({"made": found}, "cpl", ("none",))
+    level, data = study_choose.told_level(found, found["entries"][0]["data"]), found["entries"][0]["data"]
+    trials = {entry["label"]: study_choose.chosen_trial(entry) for entry in found["entries"] if entry["data"] == data}
+    own, plain = (f"{100 * trials[name]['at'][level]['B']['mean']:.1f}%" for name in ("cpl", "none"))
+    assert told.startswith(f"made, {len(trials['cpl']['seeds'])} seeds: B {own} (none {plain}), C ")
+    assert study_choose.against({"made": found}, "absent", ("none",)) == study_choose.NO_FIGURE
+    digits = study_choose.accuracies(ROOT / "docs/results/split_mnist.json")
+    assert study_choose.told(digits, "class", ("derpp", "nothing")) == f"class setting: derpp {digits['class', 'derpp']:.1f}%"
+    study_page.write(tmp_path)
+    assert study_choose.NO_FIGURE in (tmp_path / "choose.md").read_text("utf-8")

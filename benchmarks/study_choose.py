@@ -1,0 +1,118 @@
+"""The page 'Which method, when', each line with the committed figures that back it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from forgetless.comparison.table import told_level
+from forgetless.files import write_text
+from forgetless.report.comparison_words import chosen_trial
+
+Sets = Mapping[str, Mapping[str, Any]]
+"""Summaries of comparisons by the name of their raw file."""
+NO_FIGURE = "not measured yet"
+HEAD = """# Which method, when
+
+`forgetless methods --recommend` asks about your situation and says the same. Where a comparison is named the figures are of SmolLM2-135M
+([how they were made](study.md)): shares of what was known that is forgotten when 90% of the new is learned, of **B**, facts of the kinds
+that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five tasks of two digits
+([all of them](split-mnist.md)): mean accuracy after the last task, over five seeds.
+
+| you have | run | because |
+|---|---|---|
+"""
+TAIL = """
+**Learning rate.** `auto` and `null-space` want about 1e-3 with AdamW, since most of a step is projected away; all others 1e-5 to 1e-4.
+Compare at equal learning, and sweep the rate of the rival too: [`forgetless compare`](../compare.md).
+
+Made by `python benchmarks/study.py page` from the raw results in `docs/results/`.
+"""
+
+
+def write(sets: Sets, results: Path) -> Path:
+    """Write ``choose.md``; gives it."""
+    page = results / "choose.md"
+    lines = [f"| {have} | {run} | {because} |" for have, run, because in rows(sets, results)]
+    write_text(page, HEAD + "\n".join(lines) + "\n" + TAIL)
+    return page
+
+
+def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
+    """What somebody has, what to run, and why."""
+    digits = accuracies(results / "split_mnist.json")
+    return [
+        (
+            "a language model, and examples of what must stay",
+            "[`auto`](../methods/auto.md): `--retain old.jsonl`",
+            against(sets, "auto", ("none", "replay")),
+        ),
+        ("a language model, and no old data", "[`auto`](../methods/auto.md)", against(sets, "auto-no-data", ("none",))),
+        (
+            "the same, but a model without `nn.Linear` layers (GPT-2), or no time for anything",
+            "[`replay`](../methods/replay.md)",
+            against(sets, "replay", ("none",)),
+        ),
+        (
+            "a promise to keep: lose at most 1%",
+            "[`--budget 0.01`](../budget.md) with any method",
+            "a guard looks, acts, and gives a verdict on items that nobody saw ([measured](budget.md))",
+        ),
+        (
+            "many tasks one after another, and examples of each may be kept",
+            "[`derpp`](../methods/derpp.md), [`replay`](../methods/replay.md)",
+            told(digits, "class", ("derpp", "replay", "agem", "none")),
+        ),
+        (
+            "the same, and no example may be kept",
+            "[`generative-replay`](../methods/generative-replay.md), else [`lwf`](../methods/lwf.md)",
+            told(digits, "domain", ("generative-replay", "lwf", "online-ewc", "none")),
+        ),
+        (
+            "tasks that are known when the model is used",
+            "[`packnet`](../methods/packnet.md), [`lora`](../methods/lora.md) (an adapter each), [`supermask`](../methods/supermask.md)",
+            "earlier tasks stay as they were to the last bit; " + told(digits, "task", ("packnet", "supermask", "lora", "none")),
+        ),
+    ]
+
+
+def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
+    """In each comparison of several seeds that has them all: forgotten of B and C, and time, beside the rivals'."""
+    parts = []
+    for name, found in sets.items():
+        data = next(iter(entry["data"] for entry in found["entries"]))
+        trials = {entry["label"]: chosen_trial(entry) for entry in found["entries"] if entry["data"] == data}
+        own, others = trials.get(label), {rival: trials.get(rival) for rival in rivals}
+        if own is None or None in others.values() or len(own["seeds"]) < 3:
+            continue
+        level = told_level(found, data)
+        shares = []
+        for kind in "BC":
+            values = [_percent(trial["at"][level][kind]) for trial in (own, *others.values()) if trial]
+            beside = ", ".join(f"{rival} {value}" for rival, value in zip(rivals, values[1:], strict=True))
+            shares.append(f"{kind} {values[0]} ({beside})")
+        seconds = [trial["at"][level]["seconds"] for trial in (own, others["none"]) if trial]
+        times = f", {seconds[0]['mean'] / seconds[1]['mean']:.1f} times plain's time" if all(seconds) and len(seconds) == 2 else ""
+        parts.append(f"{name}, {len(own['seeds'])} seeds: {', '.join(shares)}{times}")
+    return "; ".join(parts) or NO_FIGURE
+
+
+def accuracies(file: Path) -> dict[tuple[str, str], float]:
+    """By setting and method, in percent."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in json.loads(file.read_text("utf-8")) if file.is_file() else []:
+        found.setdefault((row["setting"], row["method"]), []).append(100 * row["acc"])
+    return {key: mean(values) for key, values in found.items()}
+
+
+def told(digits: Mapping[tuple[str, str], float], setting: str, methods: tuple[str, ...]) -> str:
+    """Accuracies of some methods in a setting."""
+    parts = [f"{name} {digits[setting, name]:.1f}%" for name in methods if (setting, name) in digits]
+    return f"{setting} setting: {', '.join(parts)}" if parts else NO_FIGURE
+
+
+def _percent(figure: Any) -> str:
+    return "?" if figure is None else f"{100 * figure['mean']:.1f}%"
