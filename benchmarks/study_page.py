@@ -49,7 +49,10 @@ COLUMNS = ("method", "chosen", "learned", "seeds that reach it", "A", "B", "C", 
 
 
 def write(results: Path) -> Path:
-    """Write ``study.md`` and the figures of every raw comparison into ``results``; and ``choose.md``, which says what to take. Gives the page."""
+    """Write ``study.md`` and the figures of every raw comparison into ``results``. Gives the page.
+
+    And ``choose.md``, which says what to take.
+    """
     folder = results / "study"
     raws = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))}
     sets = {name: summarize(*study_raw.restored(raw)) for name, raw in raws.items() if raw["kind"] == "comparison"}
