@@ -18,12 +18,14 @@ OPTIONS = {  # else a method has its defaults; where they would do next to nothi
     "si": {"strength": 100.0},
     "gradient-protection": {"statistic": "element", "history": 3},
     "null-space": {"texts": 4, "length": 4},
+    "auto": {"texts": 4, "length": 4},
     "generative-replay": {"count": 4, "length": 4, "hidden": (16,), "latent": 4, "generator_steps": 4},
 }
 REFUSED = {
     **{("progressive", model): "cannot become a column" for model in MODELS},
     ("osf", "gpt2"): "has no linear layer to adapt",  # its layers are transformers' Conv1D
     ("null-space", "gpt2"): "has no linear layer to adapt",
+    ("auto", "gpt2"): "has no linear layer to adapt",
     ("generative-replay", "t5"): "an encoder-decoder answers inputs that it cannot make up",
 }
 CASES = [(name, model, accumulation) for name in fl.METHODS for model in MODELS for accumulation in (1, 4) if (name, model) not in REFUSED]
