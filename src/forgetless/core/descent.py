@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from forgetless.core.context import Context, Tree
-from forgetless.ops import descent
+from forgetless.ops import compiled, descent, fused
 from forgetless.ops.descent import Descent
-from forgetless.ops.fused import WHOLE, fit
+from forgetless.ops.fused import WHOLE
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ def take_steps(method: Descends, ctx: Context, names: dict[nn.Parameter, str]) -
     """Let ``method`` take the optimizer's step on the parameters ``names`` where it can; gives those still to be stepped."""
     left, optimizer = dict(names), ctx.optimizer
     for group in optimizer.param_groups:
-        own = [p for p in group["params"] if p.grad is not None and p in left and fit(p, p.grad)]
+        own = [p for p in group["params"] if p.grad is not None and p in left and _fit(p, p.grad)]
         for some in _alike(optimizer, group, own):
             step = _descent(optimizer, group, some)
             if step is None:
@@ -61,9 +61,13 @@ def _alike(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Para
     return []
 
 
+def _fit(*tensors: Tensor) -> bool:
+    return fused.fit(*tensors) or compiled.fit(*tensors)
+
+
 def _fits(optimizer: Optimizer, parameter: nn.Parameter, *names: str) -> bool:
     kept = [optimizer.state.get(parameter, {}).get(name) for name in names]
-    return all(isinstance(tensor, Tensor) and fit(tensor) for tensor in kept)
+    return all(isinstance(tensor, Tensor) and _fit(tensor) for tensor in kept)
 
 
 def _descent(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Parameter]) -> Descent | None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from forgetless.ops import fused
+from forgetless.ops import compiled, fused
 from forgetless.ops.descent import Adam, Descent, FusedAdam, Momentum
 from forgetless.ops.packing import STRIPE, spread, unpack
 from forgetless.ops.pool import on_cores
@@ -97,10 +97,11 @@ def zero_conflicts(parts: Sequence[Part], *, frozen: bool) -> list[Count]:
 def descend(parts: Sequence[Part], weights: Sequence[Tensor], descent: Descent, *, frozen: bool) -> list[Count] | None:
     """Take an optimizer's step where the packed signs agree with the gradient: what else the step moves, it moves everywhere.
 
-    In the arithmetic of torch's optimizers, bit for bit. A weight that is held back does not move by one bit, -0 included.
+    In the arithmetic of torch's optimizers, bit for bit; by `compiled` kernels within their rounding. A weight that is held back does
+    not move by one bit, -0 included.
 
     Args:
-        parts: what to compare; fp32 on a processor, as are the weights, for compiled loops.
+        parts: what to compare, each a whole tensor; fp32, as are the weights, for compiled loops and kernels.
         weights: of each part, contiguous.
         descent: the step, with its memory for each part, contiguous.
         frozen: whether codes may be frozen; False takes them for free and is faster.
@@ -119,6 +120,8 @@ def descend(parts: Sequence[Part], weights: Sequence[Tensor], descent: Descent, 
             )
 
         return _compiled(parts, run)
+    if compiled.fit(*gradients, *weights, *chain.from_iterable(memory)) and compiled.kernels(weights[0].device.type):
+        return [compiled.descend(part.packed, part.gradient, weights[i], descent, i) for i, part in enumerate(parts)]
     if isinstance(descent, Adam):
         return None
     flat = [tensor.detach().view(-1) for tensor in weights]
