@@ -39,10 +39,9 @@ METHODS: dict[str, tuple[float, float, str]] = {
     "gem": (0, 4, "a gradient for each earlier task"),
     "agem": (0, 4, "a gradient"),
     "gradient-protection": (0, 0, "100 numbers a tensor"),
-    "null-space": (5.24, 0.51, "covariances and projectors of the inputs; the largest one twice in fp64"),
 }
 """Bytes per parameter beyond plain training: kept, in passing, and what for. Methods that train other weights are below."""
-OTHERS = ("lora", "supermask", "osf")
+OTHERS = ("lora", "supermask", "osf", "null-space", "auto")
 INSIDE = ", in backward"
 """At the end of a method's name: the optimizer steps inside ``backward``, so gradients never exist all at once."""
 COMPACT = ", fixed mask, compact state"
@@ -104,6 +103,8 @@ def child(name: str, optimizer: str, dtype: str) -> None:
         "cpl" + INSIDE: {"refresh": "task"},
         "cpl" + COMPACT: {"mask": "fixed", "compact_state": True},
         "generative-replay": {"count": 4, "length": 4},
+        "null-space": {"texts": 4, "length": 4},
+        "auto": {"texts": 4, "length": 4},
     }
     made = fl.METHODS[plainly(name)](**options.get(name, {}))
     if name in ("lora", "osf"):

@@ -23,9 +23,10 @@ from typing import Any
 from counts import COUNTED
 from memory_table import network
 
-OTHERS = ("lora", "osf", "packnet", "generative-replay", "joint")
+OTHERS = ("auto", "lora", "osf", "packnet", "generative-replay", "joint")
 RUNS = tuple(dict.fromkeys((*COUNTED, *OTHERS)))
 OPTIONS: dict[str, dict[str, Any]] = {"cpl": {"refresh": "task"}, "generative-replay": {"count": 8, "length": 16}}
+OPTIONS |= dict.fromkeys(("null-space", "auto"), {"texts": 8, "length": 16})
 WARM = 2
 
 
