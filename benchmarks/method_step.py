@@ -26,7 +26,7 @@ from memory_table import network
 OTHERS = ("auto", "lora", "osf", "packnet", "generative-replay", "joint")
 RUNS = tuple(dict.fromkeys((*COUNTED, *OTHERS)))
 OPTIONS: dict[str, dict[str, Any]] = {"cpl": {"refresh": "task"}, "generative-replay": {"count": 8, "length": 16}}
-OPTIONS |= dict.fromkeys(("null-space", "auto"), {"texts": 8, "length": 16})
+OPTIONS |= {name: {"texts": 8, "length": 16} for name in ("null-space", "auto")}
 WARM = 2
 
 

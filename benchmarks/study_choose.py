@@ -43,7 +43,7 @@ def write(sets: Sets, results: Path) -> Path:
 
 def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
     """What somebody has, what to run, and why."""
-    digits = accuracies(results / "split_mnist.json")
+    digits = accuracies(results.parent / "methods/figures/more.json") | accuracies(results / "split_mnist.json")
     return [
         (
             "a language model, and examples of what must stay",
@@ -68,8 +68,8 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
         ),
         (
             "the same, and no example may be kept",
-            "[`generative-replay`](../methods/generative-replay.md), else [`lwf`](../methods/lwf.md)",
-            told(digits, "domain", ("generative-replay", "lwf", "online-ewc", "none")),
+            "[`generative-replay`](../methods/generative-replay.md), else [`null-space`](../methods/null-space.md)",
+            told(digits, "domain", ("generative-replay", "null-space", "lwf", "online-ewc", "none")),
         ),
         (
             "tasks that are known when the model is used",

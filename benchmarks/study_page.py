@@ -36,7 +36,8 @@ INTRO = """# What forgets less
 
 A model learns new facts, and what it knew before is asked again: **A**, the retain set, which a method may look at; **B**, facts of the
 same kinds, which no method sees; **C**, items of other kinds (opposites, plurals, verbs, sums, proverbs, next words of plain text). All are
-completions that the untouched model answers right under strict scoring. Every method has the same number of trials; its trial is chosen on
+completions that the untouched model answers right under strict scoring. **In other words**: of the new facts, as training ends, those that
+are right in a phrasing that was never trained. Every method has the same number of trials; its trial is chosen on
 validation items, every figure is of other items. Facts, the deal into A and B and the order vary with the seed. Brackets hold 95% bootstrap
 intervals over seeds, p is of the paired t-test over seeds, not corrected for the number of comparisons. Plain-text perplexity is not in
 it, since a comparison counts what is right and wrong; the next words of plain text stand for it.
@@ -45,7 +46,7 @@ CLAIMED = """Of the settings above, as far as they were run. n is the number of 
 test: where n is 1, or intervals overlap, it may be chance. Shares are at so much learned, of tuned trials. Of several
 variants of CPL the best counts, and of the baselines the best (in memory and time their mean).
 """
-COLUMNS = ("method", "chosen", "learned", "seeds that reach it", "A", "B", "C", "area B", "time", "memory")
+COLUMNS = ("method", "chosen", "learned", "in other words", "seeds that reach it", "A", "B", "C", "area B", "time", "memory")
 
 
 def write(results: Path) -> Path:
@@ -132,7 +133,12 @@ def _table(entries: list[Any], level: str) -> str:
             lines.append(_line([f"`{entry['label']}`", "none finished", *[""] * (len(COLUMNS) - 2)]))
             continue
         at, base = trial["at"][level], plain and plain["at"][level]["seconds"]
-        cells = [f"`{entry['label']}`", setting(trial), share(trial["final"]["learned"]), f"{at['reached']} of {len(trial['seeds'])}"]
+        cells = [
+            f"`{entry['label']}`",
+            setting(trial),
+            *(share(trial["final"][key]) for key in ("learned", "learned_heldout")),
+            f"{at['reached']} of {len(trial['seeds'])}",
+        ]
         cells += [share(at[kind]) for kind in "ABC"] + [share(trial["area"]["B"], len(trial["seeds"]))]
         cells += [times(at["seconds"], base), times(trial["peak_memory_bytes"], plain and plain["peak_memory_bytes"])]
         lines.append(_line(cells))
