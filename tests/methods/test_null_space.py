@@ -264,3 +264,10 @@ def test_a_model_without_a_linear_layer_to_train_is_refused():
     frozen[2].weight.requires_grad_(False)
     with pytest.raises(InputError, match="no linear layer is trained"):
         run(NullSpace(), frozen, Task("new", batches(1, 2), batches(1, 3)))
+
+
+def test_the_strength_is_found():
+    model, method = net(), NullSpace(strength="auto")
+    task = Task("new", batches(40, 2), batches(6, 30), steps=40)
+    session = run(method, model, task)
+    assert method.found in method.numbers(session.ctx) and method.covariance
