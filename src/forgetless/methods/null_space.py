@@ -193,12 +193,16 @@ class NullSpace(Adjustable):
             return
         begin = [opening(ctx.model)] * (self.texts // 2)
         prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [opening(ctx.model)]
-        for _ in range(self.texts - len(begin)):
-            prompt = prompts[int(torch.randint(len(prompts), (1,), generator=self.draw))]
-            begin.append(prompt[: 1 + int(torch.randint(len(prompt), (1,), generator=self.draw))])
+        while len(begin) < self.texts:  # some together begin with equally many tokens, so that they are made up in one batch
+            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER // 2, self.texts - len(begin)))]
+            size = 1 + self._drawn(min(map(len, together)))
+            begin += [prompt[:size] for prompt in together]
         made = speak(ctx.model, begin, self.length, ctx.task.predictions, temperature=1.0, top_k=None, draw=self.draw)
         for start in range(0, len(made), TOGETHER):
             yield ctx.task.predictions.collate(made[start : start + TOGETHER])
+
+    def _drawn(self, below: int) -> int:
+        return int(torch.randint(below, (1,), generator=self.draw))
 
     def _take(self, ctx: Context, batches: Iterable[Any]) -> None:
         """Add the inputs of the layers on these batches to those that are protected."""
