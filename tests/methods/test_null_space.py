@@ -266,6 +266,17 @@ def test_a_model_without_a_linear_layer_to_train_is_refused():
         run(NullSpace(), frozen, Task("new", batches(1, 2), batches(1, 3)))
 
 
+def test_a_model_with_adapters_is_refused():
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(language_model(), LoraConfig(r=2, target_modules=["down_proj"]))
+    task = Task("new", language_batches(2, 1), language_batches(2, 2))
+    with pytest.raises(InputError, match="it has adapters"):
+        NullSpace().prepare(model, task)
+    with pytest.raises(InputError, match="it has adapters"):
+        run(NullSpace(), model, task, language_loss)
+
+
 def test_the_strength_is_found():
     model, method = net(), NullSpace(strength="auto")
     task = Task("new", batches(40, 2), batches(6, 30), steps=40)

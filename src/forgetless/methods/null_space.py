@@ -61,7 +61,7 @@ class NullSpace(Adjustable):
         seed: of the generator of random numbers that it owns.
 
     Raises:
-        InputError: an option is out of range, or the model has no linear layer.
+        InputError: an option is out of range, or the model has adapters or no linear layer.
 
     Examples:
         >>> NullSpace(strength=30.0).needs_retain
@@ -219,6 +219,12 @@ class NullSpace(Adjustable):
 
     def _layers(self, model: nn.Module, task: Task) -> dict[str, nn.Linear]:
         """The layers to train, by name."""
+        if adapters.adapted(model):
+            raise InputError(
+                "it has adapters, which would learn nothing: what goes into them are old inputs",
+                where="null-space",
+                mend="Merge them first (merge_and_unload), or take another method, such as replay",
+            )
         wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
         named = self.target not in (WIDEST, AUTO)
         found: dict[str, nn.Linear] = adapters.linears(model, self.target if named else adapters.ALL_LINEAR, (nn.Linear,))

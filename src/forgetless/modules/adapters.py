@@ -112,6 +112,11 @@ def unload(model: nn.Module) -> nn.Module:
     return model
 
 
+def adapted(model: nn.Module) -> bool:
+    """Whether the model has adapter layers of PEFT, which need not be there to say so."""
+    return any(hasattr(module, "base_layer") and hasattr(module, "adapter_layer_names") for module in model.modules())
+
+
 def refuse_foreign(model: nn.Module, prefix: str) -> None:
     """Raise `InputError` where the model has adapters whose names do not begin with ``prefix``."""
     for name, layer in layers(model):
