@@ -155,7 +155,7 @@ PLANS = sorted(study.PLANS.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=[plan.stem for plan in PLANS])
-def test_a_plan_names_files_that_are_written_and_develops_on_airports_alone(known, plan):
+def test_a_plan_names_files_that_are_written_and_develops_on_airports_and_on_a_seed_that_is_not_reported(known, plan):
     read = read_plan(plan)
     cells = cells_of(read, METHODS)
     labels = {one.title for one in read.methods}
@@ -165,6 +165,7 @@ def test_a_plan_names_files_that_are_written_and_develops_on_airports_alone(know
             folder, file_name = Path(file).parent.name, Path(file).name
             setting = folder.removesuffix("-{seed}")
             assert setting != folder and file_name.removesuffix(".jsonl") in study_data.splits(setting, 0, known)
-            assert setting.startswith("airports") == (plan.stem in ("screen", "finalists-airports", "airports-24"))
+            assert setting.startswith("airports") == (plan.stem in ("finalists-airports", "airports-24"))
+            assert (plan.stem == "screen") == (101 in read.seeds)
         assert setting in plan.read_text("utf-8").split("--settings ")[1].splitlines()[0].split(), name
     assert len(read.seeds) == {"screen": 1, "airports-24": 3}.get(plan.stem, 5)

@@ -114,7 +114,7 @@ def test_recommend_asks_for_what_it_is_not_told(forgetless):
     found = forgetless("methods", "--recommend", *told, "--acceptable-loss", "0.05", "--json")
     assert found.code == 0, found.err
     first = json.loads(found.out)["choices"][0]
-    assert first["method"] == "replay" and "--retain" in first["command"]
+    assert first["method"] == "auto" and "--retain" in first["command"]
 
 
 def test_two_streams_in_one_folder_are_refused(warm, tmp_path):

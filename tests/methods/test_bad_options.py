@@ -57,13 +57,8 @@ def test_it_is_told_by_name(given):
 
 
 def test_every_option_but_those_of_free_form_is_tried():
-    free = {
-        ("lora", "target"),
-        ("osf", "target"),
-        ("null-space", "target"),
-        ("generative-replay", "start"),
-        ("generative-replay", "hidden"),
-    }
+    free = {(name, "target") for name in ("lora", "osf", "null-space", "auto")}
+    free |= {("generative-replay", "start"), ("generative-replay", "hidden")}
     tried = {tuple(given.partition("=")[0].split(".")) for given in BAD} | free
     options = {(name, option) for name, method in METHODS.items() for option in inspect.signature(method).parameters}
     assert options - tried == set() and len(BAD) == len(set(BAD))

@@ -28,6 +28,7 @@ def here(monkeypatch):
     monkeypatch.setattr(compiled, "KINDS", ("cpu",))
     monkeypatch.setattr(fused, "loops", lambda: None)
     compiled.kernels.cache_clear()
+    torch.compiler.reset()  # what is made anew for every test counts as made too often
     yield
     compiled.kernels.cache_clear()
 
@@ -83,6 +84,19 @@ def test_what_is_held_back_does_not_move_by_a_bit_and_all_of_it_is_counted(here,
     assert int(count) == int(held.sum())
     assert torch.equal(weight[held].view(torch.int32), before[held].view(torch.int32))
     torch.testing.assert_close(weight[~held], (before - 0.1 * gradient)[~held], equal_nan=True)
+
+
+def test_one_kernel_serves_all_sizes(here):
+    from torch._dynamo.utils import counters
+
+    assert compiled.kernels("cpu") is not None
+    for stripes in (1, 2, 3, 16, 1024):
+        numel = stripes * STRIPE + stripes % 2
+        gradient, weight = torch.ones(2, numel).unbind()
+        if stripes == 2:
+            made = counters["stats"]["unique_graphs"]
+        assert int(compiled.descend(pack_codes(-gradient), gradient, weight, compiled.Plain(0.1), 0)) == numel
+    assert counters["stats"]["unique_graphs"] <= made + 1
 
 
 def test_without_a_compiler_torch_takes_the_steps_and_says_so(here, monkeypatch):

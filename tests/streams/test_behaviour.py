@@ -56,6 +56,7 @@ CASES = {
     "wise": Case("pretrained", {"alpha": 0.7}, 0.02, 0.5),
     "l2sp": Case("pretrained", {"strength": 0.1}, 0.25, 0.88),
     "kl": Case("pretrained", {"strength": 0.3}, 0.12, 0.9),
+    "auto": Case("domain", {"strength": 0.3}, 0.5, 0.84),
     "null-space": Case("domain", {"strength": 0.3}, 0.25, 0.84),
     "osf": Case("pretrained", {}, 0.1, 0.84),
     "gradient-protection": Case("pretrained", {}, 0.04, 0.86),

@@ -45,7 +45,7 @@ def kernels(kind: str) -> dict[type[Any], Step] | None:
     """The compiled step of each kind of descent on a type of device; None where there are none, or one goes wrong."""
     if os.environ.get("FORGETLESS_COMPILE") == "0":
         return None
-    made: dict[type[Any], Step] = {one: torch.compile(_whole(step), dynamic=True, fullgraph=True) for one, step in _STEPS.items()}
+    made: dict[type[Any], Step] = {one: torch.compile(_whole(step), dynamic=True) for one, step in _STEPS.items()}
     try:
         return made if all(_agrees(made[one], one, kind) for one in made) else None
     except Exception as error:  # whatever a compiler raises: torch does the same, slower
@@ -86,11 +86,13 @@ def _held(codes: Tensor, g: Tensor) -> Tensor:
 
 
 def _whole(step: Callable[..., None]) -> Step:
-    """The step of whole stripes, straight from their packed codes: words of shape (stripes, 1, 1024), all else (stripes, 16, 1024)."""
+    """The step of whole stripes, straight from their packed codes. All tensors are flat, so that one kernel serves all sizes."""
 
     def run(words: Tensor, shifts: Tensor, g: Tensor, f: Tensor, *moved: Tensor) -> Tensor:
-        held = _held((words << shifts) >> 30, g)
-        step(held, g, f, *moved)
+        codes = (words.view(-1, 1, WORDS) << shifts) >> 30
+        along = g.view(-1, 16, WORDS)
+        held = _held(codes, along)
+        step(held, along, f, *(tensor.view(-1, 16, WORDS) for tensor in moved))
         return held.sum(dtype=torch.int32)
 
     return run
@@ -103,8 +105,8 @@ def _run(whole: Step, rest: Callable[..., None], packed: Tensor, gradient: Tenso
     full, numel = weight.numel() // STRIPE, weight.numel()
     count = torch.zeros((), dtype=torch.int32, device=weight.device)
     if full:
-        g, *moved = [tensor[: full * STRIPE].view(-1, 16, WORDS) for tensor in flat]
-        count = whole(packed[: full * WORDS].view(-1, 1, WORDS), shifts, g, factors, *moved)
+        g, *moved = [tensor[: full * STRIPE] for tensor in flat]
+        count = whole(packed[: full * WORDS], shifts, g, factors, *moved)
     if full * STRIPE < numel:  # less than a stripe
         g, *moved = [tensor[full * STRIPE :] for tensor in flat]
         held = _held(unpack(packed, full * STRIPE, numel), g)
