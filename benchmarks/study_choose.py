@@ -80,13 +80,13 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
 
 
 def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
-    """In each comparison of several seeds that has them all: forgotten of B and C, and time, beside the rivals'."""
+    """In each comparison that has them all, with the number of its seeds: forgotten of B and C, and time, beside the rivals'."""
     parts = []
     for name, found in sets.items():
         data = next(iter(entry["data"] for entry in found["entries"]))
         trials = {entry["label"]: chosen_trial(entry) for entry in found["entries"] if entry["data"] == data}
         own, others = trials.get(label), {rival: trials.get(rival) for rival in rivals}
-        if own is None or None in others.values() or len(own["seeds"]) < 3:
+        if own is None or None in others.values():
             continue
         level = told_level(found, data)
         shares = []
@@ -96,7 +96,8 @@ def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
             shares.append(f"{kind} {values[0]} ({beside})")
         seconds = [trial["at"][level]["seconds"] for trial in (own, others["none"]) if trial]
         times = f", {seconds[0]['mean'] / seconds[1]['mean']:.1f} times plain's time" if all(seconds) and len(seconds) == 2 else ""
-        parts.append(f"{name}, {len(own['seeds'])} seeds: {', '.join(shares)}{times}")
+        seeds = len(own["seeds"])
+        parts.append(f"{name}, {seeds} seed{'s' * (seeds > 1)}: {', '.join(shares)}{times}")
     return "; ".join(parts) or NO_FIGURE
 
 

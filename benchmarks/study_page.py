@@ -26,6 +26,7 @@ SETTINGS = {
     "screen": "Screen: all methods, few trials (development: airports)",
     "airports": "Many new facts in one format: airport codes (development)",
     "icd10": "Many new facts in one format: medical codes",
+    "edits-first": "A first look at the recipe: edits of known facts, one seed",
     "edits": "Counterfactual edits of known facts",
     "subjects": "Four subjects in sequence",
     "instructions": "Instructions in one style",
