@@ -164,3 +164,9 @@ def test_walking_the_retain_set_draws_no_random_number_of_the_training(tiny, tmp
     assert torch.equal(state, torch.get_rng_state())
     assert len(first) == len(task.retain) == 2 and not torch.equal(first[0]["noise"], first[1]["noise"])
     assert all(torch.equal(one["noise"], two["noise"]) for one, two in zip(first, again, strict=True))
+
+
+def test_without_a_method_it_is_the_recipe(tiny, tmp_path):
+    trainer = fl.protect(make_trainer(tiny, tmp_path), retain=rows(4, 1))
+    assert isinstance(trainer.forgetless.method, fl.Auto)
+    assert trainer.forgetless.task.retain is not None

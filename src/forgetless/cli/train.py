@@ -27,7 +27,7 @@ def train(
     method: Annotated[str, typer.Option("--method", help="One method, or several joined by commas, applied left to right.")] = "auto",
     method_arg: Annotated[list[str] | None, typer.Option("--method-arg", help="METHOD.OPTION=VALUE. Repeatable.")] = None,
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw, adam, sgd or momentum.")] = "adamw",
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; left out: 1e-3 for auto, else 1e-5.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate; left out: 1e-3 for auto and null-space, else 1e-5.")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay", help="Left out: the optimizer's own default.")] = None,
     epochs: Annotated[int, typer.Option("--epochs", help="The most passes over the inject set.")] = 10,
     max_steps: Annotated[int | None, typer.Option("--max-steps", help="End after so many optimizer steps, in an epoch too.")] = None,

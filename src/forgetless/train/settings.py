@@ -18,7 +18,7 @@ from forgetless.errors import InputError
 from forgetless.evaluation.score import check_scorer
 
 RATE, RECIPE_RATE = 1e-5, 1e-3
-"""Learning rates where none is given: of plain fine-tuning and what is like it, and of ``auto``, most of whose step is projected away."""
+"""Learning rates where none is given: of plain fine-tuning and what is like it, and of what projects most of a step away."""
 OPTIMIZERS = ("adamw", "adam", "sgd", "momentum")
 RETAIN, INJECT, RETAIN_HELDOUT, INJECT_HELDOUT = "retain", "inject", "retain-heldout", "inject-heldout"
 BUDGET_PROBE = "budget-probe"
@@ -161,7 +161,7 @@ def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str,
 
 def default_rate(names: Sequence[str]) -> float:
     """The learning rate of a training for which none is given."""
-    return RECIPE_RATE if "auto" in names else RATE
+    return RECIPE_RATE if {"auto", "null-space"} & set(names) else RATE
 
 
 def check_methods(names: Sequence[str], known: Mapping[str, type[Method]]) -> None:
