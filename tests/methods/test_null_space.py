@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -7,6 +8,9 @@ from torch import nn
 from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.errors import InputError
+from forgetless.memory import spoken as spoken_module
+from forgetless.memory.spoken import speak
+from forgetless.methods import null_space
 from forgetless.methods.null_space import NullSpace
 from forgetless.methods.plain import Plain
 from forgetless.modules.input_covariance import watch
@@ -173,6 +177,31 @@ def test_padding_counts_for_nothing():
     other = watch(layers, [(lambda: model(input_ids=longer, attention_mask=more), more)])
     assert one.counts == other.counts == {"down": int(mask.sum())}
     torch.testing.assert_close(one.covariance["down"], other.covariance["down"])
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_inputs_of_made_up_texts_count_once_each(cached, monkeypatch):
+    model, spoken = language_model(), []
+
+    def listen(*args, **kwargs):
+        spoken.append(speak(*args, **kwargs))
+        return spoken[-1]
+
+    monkeypatch.setattr(null_space, "speak", listen)
+    if not cached:
+        monkeypatch.setattr(spoken_module, "caches", lambda model: False)
+        monkeypatch.setattr(null_space, "caches", lambda model: False)
+    method = NullSpace(texts=7, length=4)
+    run(method, model, Task("new", language_batches(3, 1), last=True), language_loss, steps=0)
+    read = [torch.cat([text["input_ids"] for text in together]) for together in spoken]
+    assert sum(map(len, read)) == 7 and len(read) == 2, "half begin freely"
+    if cached:  # what was drawn last is not read
+        read = [ids[:, :-1] for ids in read]
+    layer = model.model.layers[0].mlp.down_proj
+    twin = watch({"down": layer}, [(partial(model, input_ids=ids), None) for ids in read])
+    (found,) = method.covariance.values()
+    assert set(method.counts.values()) == set(twin.counts.values()) == {sum(ids.numel() for ids in read)}
+    torch.testing.assert_close(found, twin.covariance["down"])
 
 
 def test_the_inputs_of_tasks_that_ended_come_to_those_before():

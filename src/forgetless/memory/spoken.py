@@ -78,7 +78,7 @@ def speak(
     Prompts of one length are sampled together, so nothing is padded; Hugging Face models use their cache of keys and values.
     """
     device = next(model.parameters()).device
-    cached = hasattr(getattr(model, "config", None), "use_cache")
+    cached = caches(model)
     room = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     cut = [list(prompt)[-max(1, room - length) :] if room else list(prompt) for prompt in prompts]
 
@@ -104,6 +104,11 @@ def speak(
                 )
                 examples += [_example(prompt, new) for prompt, new in zip(part, made, strict=True)]
     return examples
+
+
+def caches(model: nn.Module) -> bool:
+    """Whether the model keeps the keys and values of what it read, so that `speak` gives it every token once."""
+    return hasattr(getattr(model, "config", None), "use_cache")
 
 
 def _example(prompt: list[int], new: list[int]) -> dict[str, Tensor]:

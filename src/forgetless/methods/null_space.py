@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -17,12 +17,14 @@ from forgetless.core.predictions import to
 from forgetless.core.strength import AUTO, Adjustable, number_or_auto
 from forgetless.core.task import Task
 from forgetless.errors import InputError
-from forgetless.memory.spoken import TOGETHER, is_language, opening, prompts_of, speak
+from forgetless.memory.spoken import TOGETHER, caches, is_language, opening, prompts_of, speak
 from forgetless.modules import adapters
 from forgetless.modules.input_covariance import Inputs, watch
 from forgetless.ops.null_space import projected, projector
 
 WIDEST = "widest"
+Run = tuple[Callable[[], Any], Tensor | None]
+"""Forward passes, and which positions of their batches hold no padding."""
 
 
 class NullSpace(Adjustable):
@@ -121,12 +123,12 @@ class NullSpace(Adjustable):
     def begin_task(self, ctx: Context) -> None:
         self._right = {}
         if self.strength and not self.covariance:
-            self._take(ctx, chain(self._first(ctx, ctx.task.retain or ()), self._made_up(ctx)))
+            self._take(ctx, chain((self._look(ctx, batch) for batch in self._first(ctx, ctx.task.retain or ())), self._made_up(ctx)))
 
     def end_task(self, ctx: Context) -> None:
         self._right = {}
         if self.strength and not ctx.task.last:
-            self._take(ctx, self._first(ctx, ctx.task.train))
+            self._take(ctx, (self._look(ctx, batch) for batch in self._first(ctx, ctx.task.train)))
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self._frozen = []
@@ -187,31 +189,41 @@ class NullSpace(Adjustable):
                 if left <= 0:
                     return
 
-    def _made_up(self, ctx: Context) -> Iterator[Any]:
-        """Batches of texts that a causal language model makes up."""
+    def _made_up(self, ctx: Context) -> Iterator[Run]:
+        """Texts that a causal language model makes up, whose inputs are seen as it speaks, if it is given each token only once."""
         if not self.texts or not self._speaks(ctx.model, ctx.task):
             return
-        begin = [opening(ctx.model)] * (self.texts // 2)
-        prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [opening(ctx.model)]
-        while len(begin) < self.texts:  # some together begin with equally many tokens, so that they are made up in one batch
-            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER // 2, self.texts - len(begin)))]
+        read = ctx.task.predictions
+        for begin in self._beginnings(ctx):
+            say = partial(speak, ctx.model, begin, self.length, read, temperature=1.0, top_k=None, draw=self.draw)
+            yield (say, None) if caches(ctx.model) else self._look(ctx, read.collate(say()))
+
+    def _beginnings(self, ctx: Context) -> Iterator[list[list[int]]]:
+        """What the texts begin with, those together that are made up in one batch since they have equally many tokens."""
+        free, start = self.texts // 2, opening(ctx.model)
+        for first in range(0, free, TOGETHER):
+            yield [start] * min(TOGETHER, free - first)
+        prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [start]
+        for first in range(free, self.texts, TOGETHER // 2):
+            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER // 2, self.texts - first))]
             size = 1 + self._drawn(min(map(len, together)))
-            begin += [prompt[:size] for prompt in together]
-        made = speak(ctx.model, begin, self.length, ctx.task.predictions, temperature=1.0, top_k=None, draw=self.draw)
-        for start in range(0, len(made), TOGETHER):
-            yield ctx.task.predictions.collate(made[start : start + TOGETHER])
+            yield [prompt[:size] for prompt in together]
 
     def _drawn(self, below: int) -> int:
         return int(torch.randint(below, (1,), generator=self.draw))
 
-    def _take(self, ctx: Context, batches: Iterable[Any]) -> None:
-        """Add the inputs of the layers on these batches to those that are protected."""
+    def _look(self, ctx: Context, batch: Any) -> Run:
+        """The pass of a batch."""
+        device, mask = next(iter(ctx.parameters.values())).device, batch.get("attention_mask") if isinstance(batch, Mapping) else None
+        return partial(ctx.task.predictions.outputs, ctx.model, to(batch, device)), mask if isinstance(mask, Tensor) else None
+
+    def _take(self, ctx: Context, runs: Iterable[Run]) -> None:
+        """Add the inputs of the layers in these passes to those that are protected."""
         layers = {name: layer for name, layer in self._layers(ctx.model, ctx.task).items() if f"{name}.weight" in ctx.parameters}
         if not layers:
             raise InputError("no linear layer is trained", where="null-space", mend="Take another method")
-        device, read = next(iter(ctx.parameters.values())).device, ctx.task.predictions
         with quiet(ctx.model):
-            seen = watch(layers, ((partial(read.outputs, ctx.model, to(batch, device)), _real(batch)) for batch in batches))
+            seen = watch(layers, runs)
         if seen.covariance:
             whole = Inputs(self.covariance, self.counts, self.sources).and_more(seen)
             self.covariance, self.counts = whole.covariance, whole.counts
@@ -243,9 +255,3 @@ def _square(one: Tensor, other: Tensor) -> Tensor:
     """The squared distance, a scalar that stays on its device."""
     moved: Tensor = torch.linalg.vector_norm(one - other, dtype=torch.promote_types(one.dtype, torch.float32))
     return moved.double().square()
-
-
-def _real(batch: Any) -> Tensor | None:
-    """Which positions of a batch hold no padding."""
-    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    return mask if isinstance(mask, Tensor) else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 OUTLIER = 3.0
-"""An input longer than so many times the median of its batch counts as one of that length: the first token of a text is
+"""An input longer than so many times the median of its run counts as one of that length: the first token of a text is
 many times longer than all others in some layers, and would leave these unprotected."""
 
 
@@ -42,15 +42,16 @@ def watch(layers: Mapping[str, nn.Linear], runs: Iterable[tuple[Callable[[], Any
 
     Args:
         layers: by name.
-        runs: forward passes, each with a tensor that is true where a position of a batch counts (padding does not), or None. An
-            input of other leading dimensions than the tensor counts whole.
+        runs: each one forward pass or several, with a tensor that is true where a position of a batch counts (padding does not), or
+            None. An input of other leading dimensions than the tensor counts whole.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     sources: dict[str, str] = {}
+    seen: dict[str, list[Tensor]] = {}  # of this run
     last: list[tuple[Tensor, str]] = []  # layers that share an input are called one after another
     mask: Tensor | None = None
-    looking = False  # what makes the next batch may ask the model too
+    looking = False  # what makes the next run may ask the model too
 
     def look(name: str, given: Tensor) -> None:
         if not looking:
@@ -61,6 +62,9 @@ def watch(layers: Mapping[str, nn.Linear], runs: Iterable[tuple[Callable[[], Any
             return
         rows = given.detach()
         rows = rows[mask.to(rows.device)] if mask is not None and rows.shape[:-1] == mask.shape else rows.reshape(-1, rows.shape[-1])
+        seen.setdefault(name, []).append(rows)
+
+    def add(name: str, rows: Tensor) -> None:
         if len(rows):
             rows = _shortened(rows.to(torch.promote_types(rows.dtype, torch.float32)))
             sums[name] = torch.addmm(sums[name], rows.T, rows) if name in sums else rows.T @ rows
@@ -74,6 +78,9 @@ def watch(layers: Mapping[str, nn.Linear], runs: Iterable[tuple[Callable[[], Any
                 run()
                 looking = False
                 last.clear()
+                while seen:
+                    name, rows = seen.popitem()
+                    add(name, torch.cat(rows))
     finally:
         for hook in hooks:
             hook.remove()
