@@ -13,7 +13,8 @@ from forgetless.train.settings import build_method, parse_method_args
 TABLE = """
 cpl.level=weight cpl.level=1 cpl.mask=static cpl.refresh=0 cpl.refresh=-1 cpl.refresh=1.5 cpl.refresh=always cpl.refresh=true
 cpl.confidence=-0.1 cpl.confidence=1.1 cpl.confidence=nan cpl.confidence=high cpl.retain_batches=0 cpl.retain_batches=1.5
-cpl.decay=-0.1 cpl.decay=1 cpl.decay=nan cpl.compact_state=perhaps l2sp.strength=-1 l2sp.strength=nan l2sp.strength=inf
+cpl.decay=-0.1 cpl.decay=1 cpl.decay=nan cpl.compact_state=perhaps cpl.control=-1 cpl.control=0.5
+l2sp.strength=-1 l2sp.strength=nan l2sp.strength=inf
 l2sp.strength=strong l2sp.strength=true l2sp.anchor=end wise.alpha=-0.1 wise.alpha=1.1 wise.alpha=nan wise.alpha=half
 wise.budget=-0.01 wise.budget=nan wise.budget=2 wise.enough=0 wise.enough=1.1
 ewc.strength=-1 ewc.strength=nan ewc.strength=inf ewc.strength=strong

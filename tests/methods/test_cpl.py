@@ -350,3 +350,26 @@ def test_needs_a_retain_set_with_something_in_it():
         with pytest.raises(InputError, match="gives no batch"):
             attach(CPL(retain_batches=retain_batches), model, optimizer, Task("new", TRAIN, []), loss_fn).start()
         assert "step" not in vars(optimizer)  # the optimizer is as it was
+
+
+def test_the_control_moves_half_of_the_weights_whatever_the_retain_set_says():
+    def moved(seed, retain):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(100, 100, bias=False)
+        start, train = model.weight.detach().clone(), [(torch.randn(8, 100), torch.arange(8))]
+        task = Task("new", train, [(torch.randn(8, 100, generator=retain), torch.arange(8))])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with attach(CPL(control=seed), model, optimizer, task, loss_fn) as session:
+            session.total(loss_fn(model, train[0]), train[0]).backward()
+            optimizer.step()
+        return model.weight.detach() != start, session.metrics["conflicting_fraction"]
+
+    one, share = moved(3, torch.Generator().manual_seed(1))
+    other, _ = moved(3, torch.Generator().manual_seed(2))
+    third, _ = moved(4, torch.Generator().manual_seed(1))
+    assert torch.equal(one, other), "it does not ask the retain set"
+    assert float(share) == pytest.approx(0.5, abs=0.02) and float((~one).float().mean()) == pytest.approx(float(share))  # sd 0.005
+    assert float((one == third).float().mean()) == pytest.approx(0.5, abs=0.02)
+    for options in ({"confidence": 0.5}, {"refresh": "streaming"}):
+        with pytest.raises(InputError, match=r"cpl\.control"):
+            CPL(control=0, **options)

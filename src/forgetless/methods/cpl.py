@@ -53,6 +53,8 @@ class CPL(Method):
             for every frozen one). They move as without it (bit for bit, but for fused optimizers, which round the last few of a tensor in
             another way). For torch's own optimizers that treat every weight by itself; a step takes longer. The state is
             dropped when the task ends, so in the next task the optimizer begins anew.
+        control: of studies, to see what the reference is worth: a seed of coins, thrown in place of the retain gradient's signs at
+            every refresh, so that half of the weights move whatever old and new data say. Without ``confidence`` and streaming.
 
     Raises:
         InputError: an option is out of range; ``compact_state`` cannot be kept with the optimizer, the model or the chain.
@@ -82,6 +84,7 @@ class CPL(Method):
         retain_batches: int | None = None,
         decay: float = 0.9,
         compact_state: bool = False,
+        control: int | None = None,
     ) -> None:
         self.level = options.choice("cpl.level", level, ("update", "gradient"))
         self.mask = options.choice("cpl.mask", mask, ("dynamic", "fixed"))
@@ -97,6 +100,9 @@ class CPL(Method):
             raise options.refused("cpl.compact_state", compact_state, "False, or mask='fixed' and level='update'")
         if confidence and refresh == "streaming":
             raise options.refused("cpl.confidence", confidence, "0 with refresh='streaming'")
+        self.control = None if control is None else options.seed("cpl.control", control)
+        if control is not None and (confidence or refresh == "streaming"):
+            raise options.refused("cpl.control", control, "nothing with confidence or refresh='streaming'")
         self.refresh: Refresh = "task" if mask == "fixed" else refresh
         few = options.count("cpl.retain_batches", retain_batches)
         self.retain_batches = 1 if few is None and refresh == "streaming" else few
@@ -251,7 +257,12 @@ class CPL(Method):
                 total[name] = total[name] + sign if name in total else sign.clone()
                 votes[name] = votes[name] + sign.abs() if name in votes else sign.abs()
 
-        grads = mean_gradient(ctx, self._batches(ctx), each=vote if self.confidence else None)
+        if self.control is None:
+            grads = mean_gradient(ctx, self._batches(ctx), each=vote if self.confidence else None)
+        else:
+            draw = torch.Generator().manual_seed(self.control + 1_000_003 * ctx.step)
+            coins = {k: torch.randint(2, v.shape, generator=draw, dtype=torch.int8) for k, v in ctx.parameters.items()}
+            grads = {k: (2 * coin - 1).to(ctx.parameters[k].device) for k, coin in coins.items()}
         if self.refresh == "streaming":
             for name, grad in grads.items():
                 self.mean[name] = self.mean[name].lerp_(grad, 1 - self.decay) if name in self.mean else grad
