@@ -145,7 +145,7 @@ def frozen(model):
 
 
 def test_what_is_held_still_is_frozen_until_the_task_ends():
-    model, method = language_model(), NullSpace(texts=2, length=2)
+    model, method = language_model(), NullSpace(texts=2, length=2, prompted=0)
     model.model.norm.weight.requires_grad_(False)  # by the user
     everything, task = {name for name, _ in model.named_parameters()}, Task("new", language_batches(2, 1), last=True)
     assert method.prepare(model, task) is model
@@ -154,7 +154,7 @@ def test_what_is_held_still_is_frozen_until_the_task_ends():
     with attach(method, model, optimizer, task, language_loss):
         pass
     assert frozen(model) == {"model.norm.weight"}
-    for method in (NullSpace(strength=0.0), NullSpace(texts=0)):
+    for method in (NullSpace(strength=0.0), NullSpace(texts=0, prompted=0)):
         method.prepare(model, task)
         assert frozen(model) == {"model.norm.weight"}, "there is nothing to protect"
 
@@ -191,10 +191,10 @@ def test_the_inputs_of_made_up_texts_count_once_each(cached, monkeypatch):
     if not cached:
         monkeypatch.setattr(spoken_module, "caches", lambda model: False)
         monkeypatch.setattr(null_space, "caches", lambda model: False)
-    method = NullSpace(texts=7, length=4)
+    method = NullSpace(texts=3, length=4, prompted=4)
     run(method, model, Task("new", language_batches(3, 1), last=True), language_loss, steps=0)
     read = [torch.cat([text["input_ids"] for text in together]) for together in spoken]
-    assert sum(map(len, read)) == 7 and len(read) == 2, "half begin freely"
+    assert [len(ids) for ids in read] == [3, 4], "some begin freely, some as the prompts do"
     if cached:  # what was drawn last is not read
         read = [ids[:, :-1] for ids in read]
     layer = model.model.layers[0].mlp.down_proj
@@ -229,7 +229,7 @@ def test_only_so_many_examples_are_looked_at():
 
 def test_a_language_model_makes_up_its_own_texts():
     def seen(train, **options):
-        method = NullSpace(texts=6, length=3, target="all-linear", **options)
+        method = NullSpace(texts=3, length=3, prompted=3, target="all-linear", **options)
         run(method, language_model(), Task("new", train, last=True), language_loss, steps=1)
         return method
 
@@ -237,8 +237,12 @@ def test_a_language_model_makes_up_its_own_texts():
     one, again, other = seen(train), seen(train), seen(train, seed=1)
     key = "model.layers.0.self_attn.q_proj"
     assert torch.equal(one.covariance[key], again.covariance[key]) and not torch.equal(one.covariance[key], other.covariance[key])
-    # three begin with the end token, three with one to four tokens of a prompt; each goes on for at most three
-    assert 6 * 2 <= one.counts[key] <= 3 * 4 + 3 * 7
+    # three begin with the end token, three with one to four tokens of a prompt; of each at most two tokens more are read
+    assert 6 <= one.counts[key] <= 3 * 3 + 3 * 6
+    with_data = NullSpace(texts=3, length=3, target="all-linear")
+    run(with_data, language_model(), Task("new", train, language_batches(2, 6), last=True), language_loss, steps=0)
+    shown = sum(int(batch["attention_mask"].sum()) for batch in language_batches(2, 6))
+    assert with_data.counts[key] - shown <= 3 * 3, "none is begun as the prompts where a retain set is given"
 
 
 def test_made_up_texts_do_not_disturb_the_random_numbers_of_training():
@@ -247,7 +251,11 @@ def test_made_up_texts_do_not_disturb_the_random_numbers_of_training():
     torch.manual_seed(3)
     model = language_model()
     attach(
-        NullSpace(texts=4, length=2), model, torch.optim.SGD(model.parameters(), 0.1), Task("new", language_batches(2, 5)), language_loss
+        NullSpace(texts=2, length=2, prompted=2),
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        Task("new", language_batches(2, 5)),
+        language_loss,
     ).start()
     assert torch.equal(torch.rand(1), expected)
 

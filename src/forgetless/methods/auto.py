@@ -11,9 +11,9 @@ from forgetless.methods.replay import Replay
 
 
 class Auto(Chain):
-    r"""The default: half a batch of replay, and steps only where old inputs do not lie: ``replay(ratio=0.5) >> null-space``.
+    r"""The default: a quarter of a batch of replay, and steps only where old inputs do not lie: ``replay(ratio=0.25) >> null-space``.
 
-    .. math:: \theta \leftarrow \theta + u\big(\nabla_\theta [L(\theta; B) + L(\theta; B_M)]\big)\, P, \qquad |B_M| = \tfrac12 |B|
+    .. math:: \theta \leftarrow \theta + u\big(\nabla_\theta [L(\theta; B) + L(\theta; B_M)]\big)\, P, \qquad |B_M| = \tfrac14 |B|
 
     with u the optimizer's step and P the projector of `NullSpace`. Replay keeps what the retain set covers, the projector what it does not:
     other kinds of knowledge, other formats. Without a retain set replay does nothing in the first task, and the old inputs are those of
@@ -24,7 +24,7 @@ class Auto(Chain):
     Args:
         ratio: of replay: old examples for each new one.
         strength: of null-space; 0 turns replay off as well.
-        texts, length: of null-space: what a language model makes up.
+        texts, length, prompted: of null-space: what a language model makes up.
         target: of null-space: the layers that are trained.
         seed: of both.
 
@@ -36,23 +36,24 @@ class Auto(Chain):
         ['Replay', 'NullSpace']
     """
 
-    summary: ClassVar[str] = "the recipe: half a batch of replay, and steps only where old inputs do not lie; what to run first"
+    summary: ClassVar[str] = "the recipe: a quarter of a batch of replay, and steps only where old inputs do not lie; what to run first"
     source: ClassVar[str] = "docs/results/study.md; replay: arXiv 1902.10486; null-space: arXiv 2103.07113 and 1810.01256"
     keeps_examples: ClassVar[bool] = Replay.keeps_examples
     extra_memory: ClassVar[str] = NullSpace.extra_memory
-    extra_compute: ClassVar[str] = f"half a batch more; {NullSpace.extra_compute}"
+    extra_compute: ClassVar[str] = f"a quarter of a batch more; {NullSpace.extra_compute}"
     scope: ClassVar[str] = NullSpace.scope
     owns: ClassVar[str] = NullSpace.owns
 
     def __init__(
         self,
         *,
-        ratio: float | Literal["auto"] = 0.5,
+        ratio: float | Literal["auto"] = 0.25,
         strength: float | Literal["auto"] = 10.0,
-        texts: int = 128,
+        texts: int = 64,
         length: int = 16,
+        prompted: int = 256,
         target: str | Sequence[str] = "auto",
         seed: int = 0,
     ) -> None:
-        space = NullSpace(strength=strength, texts=texts, length=length, target=target, seed=seed)
+        space = NullSpace(strength=strength, texts=texts, length=length, prompted=prompted, target=target, seed=seed)
         super().__init__(Replay(ratio=ratio, strength=1.0 if strength else 0.0, seed=seed), space)

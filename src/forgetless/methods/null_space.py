@@ -41,8 +41,8 @@ class NullSpace(Adjustable):
     is frozen in `prepare`, so that it costs neither gradients nor optimizer state, and trainable again as the task ends.
 
     Old inputs are, before the first task, those of ``task.retain`` if it is given, and for a causal language model those of ``texts``
-    texts that it makes up itself: so it needs no old data. Half of them begin freely, half as the task's own prompts begin, up to a
-    random place. At the end of every task but the last those of the task come to them.
+    texts that it makes up itself. It needs no old data: ``prompted`` texts, which begin as the task's own prompts begin, up to a random
+    place, stand in for a retain set. At the end of every task but the last those of the task come to them.
 
     Deviations: Adam-NSCL projects onto the eigenvectors of the smallest eigenvalues, all or nothing, OWM the gradient; here the soft
     projector acts on the step (an Adam step on a projected gradient leaves the null space). OWM updates P batch by batch, here it is
@@ -56,6 +56,7 @@ class NullSpace(Adjustable):
         strength: larger keeps more and learns more slowly; 0 protects nothing; ``"auto"`` finds it as the first task begins (`Adjustable`).
         texts: of a language model: how many texts to make up; 0: none.
         length: the most tokens made up for each.
+        prompted: of a language model without a retain set: how many more texts to make up, begun as the task's prompts.
         examples: the most examples looked at of ``task.retain``, and of a task as it ends, from their beginning.
         target: the layers to train: ``"all-linear"``; ``"widest"``: those with the most input features, in a transformer the second layers
             of its MLPs, which hold what it knows (Geva et al. 2021, arXiv 2012.14913) and whose inputs overlap least; ``"auto"``: widest
@@ -83,8 +84,9 @@ class NullSpace(Adjustable):
         self,
         *,
         strength: float | Literal["auto"] = 10.0,
-        texts: int = 192,
-        length: int = 24,
+        texts: int = 64,
+        length: int = 16,
+        prompted: int = 256,
         examples: int = 512,
         target: str | Sequence[str] = "auto",
         seed: int = 0,
@@ -92,6 +94,7 @@ class NullSpace(Adjustable):
         self.strength = number_or_auto(self.label, strength)
         self.texts = options.whole("null-space.texts", texts, 0)
         self.length = options.whole("null-space.length", length)
+        self.prompted = options.whole("null-space.prompted", prompted, 0)
         self.examples = options.whole("null-space.examples", examples)
         self.target = adapters.check_target("null-space.target", target)
         self.draw = torch.Generator().manual_seed(options.seed("null-space.seed", seed))
@@ -112,8 +115,8 @@ class NullSpace(Adjustable):
         self.draw.set_state(state.cpu())
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
-        speaks = self.texts and self._speaks(model, task)
-        if self.strength and (self.covariance or task.retain is not None or speaks):
+        count = self.texts + (self.prompted if task.retain is None else 0)
+        if self.strength and (self.covariance or task.retain is not None or (count and self._speaks(model, task))):
             trained = {f"{name}.weight" for name in self._layers(model, task)}
             self._frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
             for parameter in self._frozen:
@@ -191,7 +194,7 @@ class NullSpace(Adjustable):
 
     def _made_up(self, ctx: Context) -> Iterator[Run]:
         """Texts that a causal language model makes up, whose inputs are seen as it speaks, if it is given each token only once."""
-        if not self.texts or not self._speaks(ctx.model, ctx.task):
+        if not self._speaks(ctx.model, ctx.task):
             return
         read = ctx.task.predictions
         for begin in self._beginnings(ctx):
@@ -200,12 +203,14 @@ class NullSpace(Adjustable):
 
     def _beginnings(self, ctx: Context) -> Iterator[list[list[int]]]:
         """What the texts begin with, those together that are made up in one batch since they have equally many tokens."""
-        free, start = self.texts // 2, opening(ctx.model)
-        for first in range(0, free, TOGETHER):
-            yield [start] * min(TOGETHER, free - first)
+        start = opening(ctx.model)
+        for first in range(0, self.texts, TOGETHER):
+            yield [start] * min(TOGETHER, self.texts - first)
+        if ctx.task.retain is not None:
+            return
         prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [start]
-        for first in range(free, self.texts, TOGETHER // 2):
-            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER // 2, self.texts - first))]
+        for first in range(0, self.prompted, TOGETHER // 2):
+            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER // 2, self.prompted - first))]
             size = 1 + self._drawn(min(map(len, together)))
             yield [prompt[:size] for prompt in together]
 
