@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from forgetless.report.comparison_words import chosen_trial
@@ -35,14 +36,45 @@ NOT: Verdict = ("not measured", "")
 
 
 def conflicting(_: Sets, results: Path) -> Verdict:
-    """The share of weights with opposed signs, from the diagnosis."""
-    file = results / "diagnosis.json"
-    if not file.is_file():
+    """The share of weights with opposed signs, from the diagnosis, and at the steps of trainings by CPL."""
+    told = []
+    if (file := results / "diagnosis.json").is_file():
+        one = json.loads(file.read_text("utf-8"))
+        share, n = one["conflict"]["all"]["share"], one["n"]
+        told.append(
+            (share, f"{share:.1%} of {n['weights']:,} weights, {n['retain']} facts against {n['inject']} airport questions, one draw")
+        )
+    for name, found in _signs(results):
+        shares = [signs["conflicting"] for signs in found]
+        told.append((mean(shares), f"{name} (n = {len(found)}): {mean(shares):.1%} of the weights at a step, {_range(shares)}"))
+    if not told:
         return NOT
-    told = json.loads(file.read_text("utf-8"))
-    share, n = told["conflict"]["all"]["share"], told["n"]
-    held = "holds" if 0.5 <= share <= 0.75 else "does not hold"
-    return held, f"{share:.1%} of {n['weights']:,} weights, {n['retain']} facts against {n['inject']} airport questions, one draw"
+    held = [0.5 <= share <= 0.75 for share, _ in told]
+    return "holds" if all(held) else "does not hold", "; ".join(text for _, text in told)
+
+
+def flips(_: Sets, results: Path) -> Verdict:
+    """How many signs of the reference turn between two refreshes."""
+    told = []
+    for name, found in _signs(results):
+        for every in sorted({signs["every"] for signs in found if "every" in signs}):
+            shares = [signs["flipped"] for signs in found if signs.get("every") == every]
+            told.append(f"{name} (n = {len(shares)}): {mean(shares):.1%} of all signs in {every} steps, {_range(shares)}")
+    return ("measured", "; ".join(told) + "; where a refresh looks at other batches than the one before, these differ too") if told else NOT
+
+
+def _signs(results: Path) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """By comparison and label what finished trainings by CPL say of signs."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for file in sorted((results / "study").glob("*.json")):
+        for row in json.loads(file.read_text("utf-8")).get("rows", ()):
+            if row["status"] == "finished" and row.get("signs"):
+                found.setdefault(f"{file.stem}, {row['label']} at {row['lr']:g}", []).append(row["signs"])
+    return list(found.items())
+
+
+def _range(shares: list[float]) -> str:
+    return f"{min(shares):.1%} to {max(shares):.1%}"
 
 
 def inside(sets: Sets, _: Path) -> Verdict:
@@ -193,6 +225,6 @@ CLAIMS: tuple[tuple[str, Callable[[Sets, Path], Verdict]], ...] = (
     ("masks made anew forget less than one fixed mask", recomputed),
     ("one mask serves a second injection task", _not),
     ("it works with SGD, momentum and Adam alike", _not),
-    ("how many signs flip over time", _not),
+    ("how many signs flip over time", flips),
     ("across prompts, modalities, languages and in open answers", _not),
 )

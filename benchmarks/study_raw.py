@@ -3,8 +3,8 @@
 ``docs/results/study/NAME.json`` is either
 
 * ``{"kind": "comparison", "machine", "head", "items", "rows"}``: ``head`` and ``items`` as `forgetless.comparison.summary.summarize` takes
-  them, and a row for each cell with its settings, its costs and ``"way": [[epoch, step, {split: [right, learned, forgotten, forgotten of
-  the validation items]}]]``; or
+  them, and a row for each cell with its settings, its costs, ``"way": [[epoch, step, {split: [right, learned, forgotten, forgotten of
+  the validation items]}]]``, and of CPL ``"signs"``: see `signs`; or
 * ``{"kind": "streams", "machine", "runs": {name: matrix.json with the settings of its config.yaml}}``.
 """
 
@@ -16,6 +16,7 @@ import platform
 import re
 import shlex
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import yaml
@@ -62,7 +63,27 @@ def comparison(folder: Path) -> dict[str, Any]:
     head = {key: told[key] for key in (*_HEAD, "baselines", "splits")}
     head |= {"command": without_paths(head["command"]), "model": Path(head["model"]).name}
     rows = [_reduced(row, costs.get(row["cell"])) for row in read_jsonl(folder / "results.jsonl")]
+    for row in rows:
+        file = folder / "cells" / row["cell"] / "metrics.jsonl"
+        if row["method"] == "cpl" and file.is_file() and (told := signs(read_jsonl(file))):
+            row["signs"] = told
     return {"kind": "comparison", "machine": machine(list(costs.values())), "head": head, "items": items, "rows": rows}
+
+
+def signs(lines: list[Row]) -> dict[str, float] | None:
+    """Of a training by CPL, the shares of all weights that it reported, None where it reported none.
+
+    ``conflicting``: held back at a step, in the mean over the steps; ``flipped``: whose reference has another sign than ``every`` steps
+    before, in the mean over the refreshes.
+    """
+    steps = [line for line in lines if line["kind"] == "step" and "conflicting_fraction" in line["method"]]
+    turned = [(line["step"], line["method"]["sign_flips"]) for line in steps if line["method"].get("refresh")]
+    if not steps:
+        return None
+    found = {"conflicting": mean(line["method"]["conflicting_fraction"] for line in steps)}
+    if len(turned) > 1:
+        found |= {"flipped": mean(share for _, share in turned), "every": turned[1][0] - turned[0][0]}
+    return found
 
 
 def restored(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Row], list[Row], dict[str, Any]]:

@@ -106,6 +106,29 @@ def test_claims_follow_the_figures(compared, tmp_path):
     assert study_claims.inside({}, tmp_path) == study_claims.recomputed(sets, tmp_path) == study_claims.NOT
 
 
+def test_what_cpl_says_of_signs_is_kept_and_told(compared, tmp_path):
+    folder, _ = compared
+    row = next(
+        row
+        for row in (json.loads(line) for line in (folder / "results.jsonl").open())
+        if (row["method"], row["status"]) == ("cpl", "finished")
+    )
+    lines = [{"kind": "epoch", "step": 0}]
+    for step in range(1, 10):
+        own = {"conflicting_fraction": step / 10} | ({"refresh": True, "sign_flips": 0.02 * step} if step in (4, 8) else {})
+        lines.append({"kind": "step", "step": step, "method": own})
+    (folder / "cells" / row["cell"]).mkdir(parents=True)
+    write_jsonl(folder / "cells" / row["cell"] / "metrics.jsonl", lines)
+    raw = json.loads(study_raw.keep(folder, "icd10", tmp_path / "study").read_text("utf-8"))
+    told = {one["cell"]: one["signs"] for one in raw["rows"] if "signs" in one}
+    assert told == {row["cell"]: {"conflicting": pytest.approx(0.5), "flipped": pytest.approx(0.12), "every": 4}}
+    study_raw.restored(raw)
+    verdict, text = study_claims.conflicting({}, tmp_path)
+    assert verdict == "holds" and "(n = 1): 50.0% of the weights at a step" in text
+    assert "(n = 1): 12.0% of all signs in 4 steps" in study_claims.flips({}, tmp_path)[1]
+    assert study_raw.signs([{"kind": "step", "step": 1, "method": {}}]) is None
+
+
 def test_streams_become_a_table(tmp_path):
     study_raw.keep(ROOT / "docs/results/facts", "subjects", tmp_path / "study")
     study_page.write(tmp_path)

@@ -51,7 +51,7 @@ class Auto(Chain):
         strength: float | Literal["auto"] = 10.0,
         texts: int = 64,
         length: int = 16,
-        prompted: int = 256,
+        prompted: int = 512,
         target: str | Sequence[str] = "auto",
         seed: int = 0,
     ) -> None:

@@ -86,7 +86,7 @@ class NullSpace(Adjustable):
         strength: float | Literal["auto"] = 10.0,
         texts: int = 64,
         length: int = 16,
-        prompted: int = 256,
+        prompted: int = 512,
         examples: int = 512,
         target: str | Sequence[str] = "auto",
         seed: int = 0,
@@ -209,8 +209,8 @@ class NullSpace(Adjustable):
         if ctx.task.retain is not None:
             return
         prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [start]
-        for first in range(0, self.prompted, TOGETHER // 2):
-            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER // 2, self.prompted - first))]
+        for first in range(0, self.prompted, TOGETHER):
+            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER, self.prompted - first))]
             size = 1 + self._drawn(min(map(len, together)))
             yield [prompt[:size] for prompt in together]
 
