@@ -22,15 +22,14 @@ from forgetless.report.vector import write_svg
 
 Found = Mapping[str, Any]
 SETTINGS = {
-    "airports-24": "A first comparison: plain, replay, KL and CPL on 24 airport codes (development)",
-    "screen": "Screen: all methods, few trials (development: airports)",
-    "airports": "Many new facts in one format: airport codes (development)",
-    "icd10": "Many new facts in one format: medical codes",
-    "edits-first": "A first look at the recipe: edits of known facts, one seed",
     "edits": "Counterfactual edits of known facts",
-    "subjects": "Four subjects in sequence",
-    "instructions": "Instructions in one style",
+    "icd10": "Many new facts in one format: medical codes",
     "german": "Another language: names in German",
+    "airports": "Many new facts in one format: airport codes (development)",
+    "instructions": "Instructions in one style",
+    "subjects": "Four subjects in sequence",
+    "screen": "Screen: all methods, few trials (development: edits at seed 101)",
+    "airports-24": "A first comparison: plain, replay, KL and CPL on 24 airport codes (development)",
 }
 """By the name of the raw file. Whatever else stands in the folder follows."""
 INTRO = """# What forgets less

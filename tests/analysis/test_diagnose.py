@@ -115,9 +115,12 @@ def test_the_suggestion_follows_its_rules() -> None:
         seen: Any = SimpleNamespace(cosine=cosine, whole=SimpleNamespace(share=0.4))
         return suggest(seen, torch.tensor(inner, dtype=torch.float64), {"adamw": points}, turns, 1e-5)
 
-    assert advice(0.3, [1, 1, 1], [(1, 0.0)], [good, bad])["method"] == "none"
-    assert advice(0.3, [1, 1, -1], [(1, 0.3)], [good, bad])["method"] == "replay"
-    cpl = advice(-0.1, [1, -1], [(1, 0.01), (4, 0.08), (16, 0.4)], [good, bad])
-    assert (cpl["method"], cpl["refresh"], cpl["lr"]) == ("cpl", 4, 1e-5)
-    assert advice(-0.1, [1, -1], [(1, 0.2)], [bad])["refresh"] == 1
-    assert advice(-0.1, [1, -1], [(1, 0.2)], [bad])["lr"] is None and advice(0.0, [1, -1], [], [])["refresh"] is None
+    friendly = advice(0.3, [1, 1, 1], [(1, 0.0)], [good, bad])
+    assert (friendly["method"], friendly["lr"]) == ("none", 1e-5) and len(friendly["reasons"]) == 2
+    assert advice(0.3, [1, 1, 1], [(1, 0.0)], [bad])["lr"] is None
+    hostile = advice(-0.1, [1, -1], [(1, 0.01), (4, 0.08), (16, 0.4)], [good, bad])
+    assert (hostile["method"], hostile["lr"]) == ("auto", None), "it has a rate of its own"
+    assert "refreshed every 4 steps: after 4 steps at lr 1e-05 8% " in hostile["reasons"][1]
+    assert advice(0.3, [1, 1, -1], [(1, 0.3)], [good])["method"] == "auto"
+    assert "refreshed at every step: after 1 step at lr 1e-05 20% " in advice(-0.1, [1, -1], [(1, 0.2)], [bad])["reasons"][1]
+    assert not any("refreshed" in reason for reason in advice(0.0, [1, -1], [], [])["reasons"])

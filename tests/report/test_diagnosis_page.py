@@ -57,7 +57,7 @@ def diagnosis(*, benchmark: bool = False) -> dict[str, Any]:
         },
         "curve": {"sgd": points, "adamw": points}, "trusted": {"sgd": 1e-4, "adamw": None},
         "refresh": {"lr": 1e-5, "turned": [{"steps": 1, "share": 0.02}, {"steps": 4, "share": 0.09}]},
-        "suggestion": {"method": "cpl", "lr": 1e-4, "refresh": 4, "reasons": [f"because {HOSTILE}"]},
+        "suggestion": {"method": "none", "lr": 1e-4, "reasons": [f"because {HOSTILE}"]},
     }  # fmt: skip
     if benchmark:
         side = {"mean": 0.2, "sd": 0.1, "values": [0.1, 0.3]}
@@ -116,7 +116,7 @@ def test_it_opens_whole_offline_and_true(browser: Any, tmp_path: Path, width: in
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert opened.logged == [] and opened.asked == [report.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.locator("[data-testid=suggestion]").inner_text() == "forgetless train --method cpl --method-arg cpl.refresh=4 --lr 0.0001"
+    assert page.locator("[data-testid=suggestion]").inner_text() == "forgetless train --method none --lr 0.0001"
     first = page.locator("[data-testid=harm] tbody tr").first.inner_text()
     assert HOSTILE[:12] in first and "+4.0e-05" in first, "text from data is shown, not run"
     assert page.locator("[data-testid=harm] tbody tr").count() == 20

@@ -112,8 +112,7 @@ def text(report: dict[str, Any]) -> str:
         turned = ", ".join(f"{row['share']:.0%} after {row['steps']}" for row in report["refresh"]["turned"])
         lines.append(f"reference signs turned at lr {report['refresh']['lr']:g}: {turned} steps")
     advice = report["suggestion"]
-    flags = f"--method {advice['method']}" + ("" if advice["refresh"] is None else f" --method-arg cpl.refresh={advice['refresh']}")
-    lines.append(f"suggested: {flags}" + ("" if advice["lr"] is None else f" --lr {advice['lr']:g}"))
+    lines.append(f"suggested: --method {advice['method']}" + ("" if advice["lr"] is None else f" --lr {advice['lr']:g}"))
     return "\n".join([*lines, *(f"  - {reason}" for reason in advice["reasons"])])
 
 

@@ -155,8 +155,7 @@ NAMES = {"sgd": "gradient descent", "adamw": "AdamW"}
 
 def command(advice: Mapping[str, Any]) -> str:
     """The flags of ``forgetless train`` that are suggested."""
-    refresh = "" if advice["refresh"] is None else f" --method-arg cpl.refresh={advice['refresh']}"
-    return f"--method {advice['method']}{refresh}" + ("" if advice["lr"] is None else f" --lr {advice['lr']:g}")
+    return f"--method {advice['method']}" + ("" if advice["lr"] is None else f" --lr {advice['lr']:g}")
 
 
 def kind_table(report: Mapping[str, Any]) -> Table:
