@@ -303,15 +303,93 @@ def test_a_model_without_a_linear_layer_to_train_is_refused():
         run(NullSpace(), frozen, Task("new", batches(1, 2), batches(1, 3)))
 
 
-def test_a_model_with_adapters_is_refused():
+def adapted(**options):
     from peft import LoraConfig, get_peft_model
 
-    model = get_peft_model(language_model(), LoraConfig(r=2, target_modules=["down_proj"]))
-    task = Task("new", language_batches(2, 1), language_batches(2, 2))
-    with pytest.raises(InputError, match="it has adapters"):
-        NullSpace().prepare(model, task)
-    with pytest.raises(InputError, match="it has adapters"):
-        run(NullSpace(), model, task, language_loss)
+    torch.manual_seed(0)
+    return get_peft_model(language_model(), LoraConfig(**({"r": 2, "target_modules": ["down_proj"]} | options)))
+
+
+FIRST, SECOND = (f"base_model.model.model.layers.0.mlp.down_proj.lora_{one}.default" for one in "AB")
+
+
+def test_a_new_adapter_begins_in_the_null_space():
+    model, method = adapted(), NullSpace(texts=0, strength=1e4)
+    task = Task("new", language_batches(4, 1), language_batches(2, 2), last=True)
+    everything = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert method.prepare(model, task) is model
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == everything == {f"{FIRST}.weight", f"{SECOND}.weight"}
+    twin, before = copy.deepcopy(model), copy.deepcopy(model)
+    run(method, model, task, language_loss)
+    assert set(method.covariance) == {FIRST} and method.free == [SECOND] and method.pending == []
+    right = projector(method.covariance[FIRST], 1e4).float()
+    for number, batch in enumerate(task.train):
+        twin.zero_grad()
+        language_loss(twin, batch).backward()
+        with torch.no_grad():
+            one, other = twin.get_parameter(f"{FIRST}.weight"), twin.get_parameter(f"{SECOND}.weight")
+            one.copy_((one - 0.1 * one.grad) @ right if number == 0 else one - 0.1 * one.grad @ right)
+            other.sub_(0.1 * other.grad)
+    for name in (FIRST, SECOND):
+        torch.testing.assert_close(model.get_parameter(f"{name}.weight"), twin.get_parameter(f"{name}.weight"))
+    plain = copy.deepcopy(before)
+    run(Plain(), plain, task, language_loss)
+
+    def moved(now, batches):
+        with torch.no_grad():
+            return sum(float((now(**batch).logits - before(**batch).logits).square().sum()) for batch in batches)
+
+    assert moved(model, task.retain) < 0.05 * moved(plain, task.retain)
+    assert float(model.get_parameter(f"{SECOND}.weight").abs().max()) > 0
+
+
+def test_of_an_adapter_that_was_trained_before_only_the_first_factor_moves():
+    model, method = adapted(), NullSpace(texts=0)
+    torch.nn.init.normal_(model.get_parameter(f"{SECOND}.weight"))
+    start, task = copy.deepcopy(model), Task("new", language_batches(2, 1), language_batches(2, 2))
+    method.prepare(model, task)
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == [f"{FIRST}.weight"]
+    session = run(method, model, task, language_loss)
+    changed = [name for name, now in model.named_parameters() if not torch.equal(now, start.get_parameter(name))]
+    assert changed == [f"{FIRST}.weight"] and session.constraint_violation == 0.0
+    right = projector(method.covariance[FIRST], 10.0).float()
+    step = model.get_parameter(f"{FIRST}.weight") - start.get_parameter(f"{FIRST}.weight")
+    assert float((step @ torch.linalg.inv(right)).norm()) > float(step.norm()), "and that by projected steps"
+
+
+def test_adapters_are_chosen_by_the_layers_they_stand_on():
+    model = adapted(target_modules=["down_proj", "q_proj"])
+    NullSpace(texts=0, target="q_proj").prepare(model, Task("new", language_batches(2, 1), language_batches(2, 2)))
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 and all(".q_proj.lora_" in name for name in trained)
+    from peft import IA3Config, get_peft_model
+
+    other = get_peft_model(language_model(), IA3Config(target_modules=["down_proj"], feedforward_modules=["down_proj"]))
+    for model, target in ((other, "auto"), (adapted(), "o_proj")):
+        with pytest.raises(InputError, match="none of which is a LoRA"):
+            NullSpace(target=target).prepare(model, Task("new", language_batches(2, 1), language_batches(2, 2)))
+
+
+def test_an_adapter_goes_on_from_a_saved_state_as_if_nothing_had_happened():
+    task = Task("new", language_batches(4, 1), language_batches(2, 2))
+    whole, half = adapted(), adapted()
+    run(NullSpace(texts=0), whole, task, language_loss)
+    first = NullSpace(texts=0)
+    with attach(first, half, torch.optim.SGD(half.parameters(), lr=0.1), task, language_loss) as session:
+        for batch in task.train[:2]:
+            session.total(language_loss(half, batch), batch).backward()
+            session.ctx.optimizer.step()
+            session.ctx.optimizer.zero_grad()
+        state = copy.deepcopy(session.state_dict())
+    optimizer = torch.optim.SGD(half.parameters(), lr=0.1)
+    session = attach(NullSpace(texts=0), half, optimizer, task, language_loss)
+    session.load_state_dict(state)
+    with session:
+        for batch in task.train[2:]:
+            session.total(language_loss(half, batch), batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert same(whole, half)
 
 
 def test_the_strength_is_found():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from forgetless.core import options
 from forgetless.core.context import Context, Share, Tree
 from forgetless.core.gradients import quiet
 from forgetless.core.predictions import to
+from forgetless.core.sharding import full
 from forgetless.core.strength import AUTO, Adjustable, number_or_auto
 from forgetless.core.task import Task
 from forgetless.errors import InputError
@@ -44,6 +45,10 @@ class NullSpace(Adjustable):
     texts that it makes up itself. It needs no old data: ``prompted`` texts, which begin as the task's own prompts begin, up to a random
     place, stand in for a retain set. At the end of every task but the last those of the task come to them.
 
+    *A model with LoRA adapters* (:math:`W + BA`): their first factors A are the layers. One whose B is still zero is begun in the
+    null space, :math:`A \leftarrow AP` at the first step (LoRA-Null, Tang et al. 2025, arXiv 2503.02659, begins with the part of W that
+    lies there), so that its B is free; of an adapter that was trained before, B is held still.
+
     Deviations: Adam-NSCL projects onto the eigenvectors of the smallest eigenvalues, all or nothing, OWM the gradient; here the soft
     projector acts on the step (an Adam step on a projected gradient leaves the null space). OWM updates P batch by batch, here it is
     worked out once from C, with the mean eigenvalue as its unit. An input longer than 3 times the median of its batch counts as of that
@@ -60,11 +65,11 @@ class NullSpace(Adjustable):
         examples: the most examples looked at of ``task.retain``, and of a task as it ends, from their beginning.
         target: the layers to train: ``"all-linear"``; ``"widest"``: those with the most input features, in a transformer the second layers
             of its MLPs, which hold what it knows (Geva et al. 2021, arXiv 2012.14913) and whose inputs overlap least; ``"auto"``: widest
-            of a causal language model, else all; or names of layers.
+            of a causal language model, else all; or names of layers. Of a model with adapters those on the layers named, else all.
         seed: of the generator of random numbers that it owns.
 
     Raises:
-        InputError: an option is out of range, or the model has adapters or no linear layer.
+        InputError: an option is out of range, or the model has no linear layer, or adapters that are no LoRA.
 
     Examples:
         >>> NullSpace(strength=30.0).needs_retain
@@ -72,7 +77,7 @@ class NullSpace(Adjustable):
     """
 
     label: ClassVar[str] = "null-space.strength"
-    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "random", "found")
+    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "free", "pending", "random", "found")
     summary: ClassVar[str] = "steps only where old inputs do not lie; keeps what nothing else reaches, with no old data if it must"
     source: ClassVar[str] = "Wang et al. 2021, arXiv 2103.07113; Zeng et al. 2019, arXiv 1810.01256, Eq. 1"
     extra_memory: ClassVar[str] = "8 d² bytes for each distinct input of d features of a linear layer, half of it in main memory"
@@ -101,6 +106,9 @@ class NullSpace(Adjustable):
         self.covariance: Tree = {}  # by the first layer that is given an input: of that input
         self.counts: dict[str, int] = {}  # of inputs seen, likewise
         self.sources: dict[str, str] = {}  # by layer: under which name its input is kept
+        self.free: list[str] = []  # second factors of adapters that began in the null space
+        self.pending: list[str] = []  # first factors that the next step puts there
+        self._put = False  # it has
         self._shares: tuple[int, Any, Any] = (-1, 0.0, 0.0)  # the step that was reported last, and of it the squares taken and wanted
         self._frozen: list[nn.Parameter] = []  # by `prepare`, until the task ends
         self._right: dict[str, tuple[float, Tensor]] = {}  # P of each, with the strength that it is for
@@ -117,7 +125,7 @@ class NullSpace(Adjustable):
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
         count = self.texts + (self.prompted if task.retain is None else 0)
         if self.strength and (self.covariance or task.retain is not None or (count and self._speaks(model, task))):
-            trained = {f"{name}.weight" for name in self._layers(model, task)}
+            trained = {f"{name}.weight" for name in (*self._layers(model, task), *self._fresh(model, task).values())}
             self._frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
             for parameter in self._frozen:
                 parameter.requires_grad_(False)
@@ -127,6 +135,12 @@ class NullSpace(Adjustable):
         self._right = {}
         if self.strength and not self.covariance:
             self._take(ctx, chain((self._look(ctx, batch) for batch in self._first(ctx, ctx.task.retain or ())), self._made_up(ctx)))
+        fresh = self._fresh(ctx.model, ctx.task) if self.strength and self.covariance else {}
+        self.pending, self.free = list(fresh), list(fresh.values())
+
+    def begin_step(self, ctx: Context) -> None:
+        if self._put:
+            self.pending, self._put = [], False
 
     def end_task(self, ctx: Context) -> None:
         self._right = {}
@@ -147,13 +161,15 @@ class NullSpace(Adjustable):
         if not strength or not self.covariance:
             return after
         kept = {name: self._kept(name, before[name], new, strength) for name, new in after.items()}
-        self._report(ctx, *(sum(_square(tree[name], before[name]) for name in after) for tree in (kept, after)))
+        stepped = [name for name in after if name.removesuffix(".weight") not in self.pending]
+        self._report(ctx, *(sum(_square(tree[name], before[name]) for name in stepped) for tree in (kept, after)))
         return kept
 
     def violation(self, ctx: Context, before: Tree, written: Tree) -> float | None:
         if not self.covariance or not self.in_force(ctx):
             return None
-        held = [now - before[name] for name, now in written.items() if name.removesuffix(".weight") not in self.sources and now.numel()]
+        moving = {*self.sources, *self.free}
+        held = [now - before[name] for name, now in written.items() if name.removesuffix(".weight") not in moving and now.numel()]
         return max((float(moved.abs().max()) for moved in held), default=0.0)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -161,11 +177,14 @@ class NullSpace(Adjustable):
         self._right = {}
 
     def _kept(self, name: str, before: Tensor, after: Tensor, strength: float) -> Tensor:
-        source = self.sources.get(name.removesuffix(".weight"))
+        layer = name.removesuffix(".weight")
+        source = self.sources.get(layer)
         if source is None:
-            return before
+            return after if layer in self.free else before
         if source not in self.covariance:  # no old input reaches the layer
             return after
+        if layer in self.pending:
+            before, self._put = torch.zeros_like(before), True
         return projected(before, after, self._projector(source, strength, after))
 
     def _report(self, ctx: Context, taken: Tensor | float, whole: Tensor | float) -> None:
@@ -236,17 +255,29 @@ class NullSpace(Adjustable):
 
     def _layers(self, model: nn.Module, task: Task) -> dict[str, nn.Linear]:
         """The layers to train, by name."""
-        if adapters.adapted(model):
-            raise InputError(
-                "it has adapters, which would learn nothing: what goes into them are old inputs",
-                where="null-space",
-                mend="Merge them first (merge_and_unload), or take another method, such as replay",
-            )
-        wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
         named = self.target not in (WIDEST, AUTO)
+        if adapters.adapted(model):
+            wanted = [f".{name}." for name in ([self.target] if isinstance(self.target, str) else self.target)]
+            every = not named or self.target == adapters.ALL_LINEAR
+            own = [name for name in adapters.factors(model) if every or any(part in name for part in wanted)]
+            if not own:
+                raise InputError(
+                    "it has adapters, none of which is a LoRA that is trained, on the layers named",
+                    where="null-space",
+                    mend="Take another target, or another method, such as replay",
+                )
+            return {name: cast(nn.Linear, model.get_submodule(name)) for name in own}
+        wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
         found: dict[str, nn.Linear] = adapters.linears(model, self.target if named else adapters.ALL_LINEAR, (nn.Linear,))
         most = max(layer.in_features for layer in found.values())
         return {name: layer for name, layer in found.items() if layer.in_features == most or not wide}
+
+    def _fresh(self, model: nn.Module, task: Task) -> dict[str, str]:
+        """Of adapters among the layers whose second factor is still zero, so that the first may be put elsewhere: both by name."""
+        if not adapters.adapted(model):
+            return {}
+        own = {name: second for name, second in adapters.factors(model).items() if name in self._layers(model, task)}
+        return {name: second for name, second in own.items() if not full(model.get_parameter(f"{second}.weight").detach()).any()}
 
     @staticmethod
     def _speaks(model: nn.Module, task: Task) -> bool:

@@ -117,6 +117,12 @@ def adapted(model: nn.Module) -> bool:
     return any(hasattr(module, "base_layer") and hasattr(module, "adapter_layer_names") for module in model.modules())
 
 
+def factors(model: nn.Module) -> dict[str, str]:
+    """The names of the first factors (``lora_A``) of LoRA layers that are trained, each with that of the second (``lora_B``)."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".lora_A." in name}
+    return {name: name.replace(".lora_A.", ".lora_B.") for name, module in found.items() if module.weight.requires_grad}
+
+
 def refuse_foreign(model: nn.Module, prefix: str) -> None:
     """Raise `InputError` where the model has adapters whose names do not begin with ``prefix``."""
     for name, layer in layers(model):
