@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -42,8 +42,8 @@ class NullSpace(Adjustable):
     is frozen in `prepare`, so that it costs neither gradients nor optimizer state, and trainable again as the task ends.
 
     Old inputs are, before the first task, those of ``task.retain`` if it is given, and for a causal language model those of ``texts``
-    texts that it makes up itself. It needs no old data: ``prompted`` texts, which begin as the task's own prompts begin, up to a random
-    place, stand in for a retain set. At the end of every task but the last those of the task come to them.
+    texts that it makes up itself. It needs no old data: ``prompted`` texts, which begin as the task's own prompts begin, up to a
+    random place in their first half, stand in for a retain set. At the end of every task but the last those of the task come to them.
 
     *A model with LoRA adapters* (:math:`W + BA`): their first factors A are the layers. One whose B is still zero is begun in the
     null space, :math:`A \leftarrow AP` at the first step (LoRA-Null, Tang et al. 2025, arXiv 2503.02659, begins with the part of W that
@@ -228,10 +228,11 @@ class NullSpace(Adjustable):
         if ctx.task.retain is not None:
             return
         prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [start]
-        for first in range(0, self.prompted, TOGETHER):
-            together = [prompts[self._drawn(len(prompts))] for _ in range(min(TOGETHER, self.prompted - first))]
-            size = 1 + self._drawn(min(map(len, together)))
-            yield [prompt[:size] for prompt in together]
+        drawn = [prompts[self._drawn(len(prompts))] for _ in range(self.prompted)]
+        cut = sorted((prompt[: 1 + self._drawn(max(1, len(prompt) // 2))] for prompt in drawn), key=len)
+        for _, same in groupby(cut, key=len):
+            together = list(same)
+            yield from (together[first : first + TOGETHER] for first in range(0, len(together), TOGETHER))
 
     def _drawn(self, below: int) -> int:
         return int(torch.randint(below, (1,), generator=self.draw))
