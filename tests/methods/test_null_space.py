@@ -313,6 +313,26 @@ def adapted(**options):
 FIRST, SECOND = (f"base_model.model.model.layers.0.mlp.down_proj.lora_{one}.default" for one in "AB")
 
 
+def test_the_default_strength_is_greater_where_texts_alone_stand_for_the_old():
+    train, retain = language_batches(2, 1), language_batches(2, 2)
+    for task, expected in (
+        (Task("new", train, retain, last=True), 10.0),
+        (Task("new", train, last=True), 30.0),
+        (Task("new", train), 10.0),
+    ):
+        method = NullSpace(texts=2, length=2, prompted=2)
+        session = run(method, language_model(), task, language_loss)
+        assert method.in_force(session.ctx) == expected, "after a task that is not the last its inputs stand there too"
+    other = NullSpace(texts=2, length=2, prompted=2)
+    one, twin = language_model(), language_model()
+    run(other, one, Task("new", train, last=True), language_loss)
+    run(NullSpace(texts=2, length=2, prompted=2, strength=30.0), twin, Task("new", train, last=True), language_loss)
+    assert same(one, twin)
+    again = NullSpace()
+    again.load_state_dict(other.state_dict())
+    assert again.made_up
+
+
 def test_a_new_adapter_begins_in_the_null_space():
     model, method = adapted(), NullSpace(texts=0, strength=1e4)
     task = Task("new", language_batches(4, 1), language_batches(2, 2), last=True)

@@ -48,7 +48,7 @@ class Auto(Chain):
         self,
         *,
         ratio: float | Literal["auto"] = 0.25,
-        strength: float | Literal["auto"] = 10.0,
+        strength: float | Literal["auto"] | None = None,
         texts: int = 64,
         length: int = 16,
         prompted: int = 512,
@@ -56,4 +56,4 @@ class Auto(Chain):
         seed: int = 0,
     ) -> None:
         space = NullSpace(strength=strength, texts=texts, length=length, prompted=prompted, target=target, seed=seed)
-        super().__init__(Replay(ratio=ratio, strength=1.0 if strength else 0.0, seed=seed), space)
+        super().__init__(Replay(ratio=ratio, strength=0.0 if strength == 0 else 1.0, seed=seed), space)

@@ -14,7 +14,6 @@ from forgetless.core import options
 from forgetless.core.context import Context, Share, Tree
 from forgetless.core.gradients import quiet
 from forgetless.core.predictions import to
-from forgetless.core.sharding import full
 from forgetless.core.strength import AUTO, Adjustable, number_or_auto
 from forgetless.core.task import Task
 from forgetless.errors import InputError
@@ -58,7 +57,8 @@ class NullSpace(Adjustable):
     2 d operations a weight (a backward and forward pass costs 6 a token); once a task texts, passes over them and a factorization.
 
     Args:
-        strength: larger keeps more and learns more slowly; 0 protects nothing; ``"auto"`` finds it as the first task begins (`Adjustable`).
+        strength: larger keeps more and learns more slowly; 0 protects nothing; ``"auto"`` finds it as the first task begins (`Adjustable`);
+            None: 10, or 30 as long as texts that the model made up are all that stands for the old.
         texts: of a language model: how many texts to make up; 0: none.
         length: the most tokens made up for each.
         prompted: of a language model without a retain set: how many more texts to make up, begun as the task's prompts.
@@ -77,7 +77,7 @@ class NullSpace(Adjustable):
     """
 
     label: ClassVar[str] = "null-space.strength"
-    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "free", "pending", "random", "found")
+    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "made_up", "free", "pending", "random", "found")
     summary: ClassVar[str] = "steps only where old inputs do not lie; keeps what nothing else reaches, with no old data if it must"
     source: ClassVar[str] = "Wang et al. 2021, arXiv 2103.07113; Zeng et al. 2019, arXiv 1810.01256, Eq. 1"
     extra_memory: ClassVar[str] = "8 d² bytes for each distinct input of d features of a linear layer, half of it in main memory"
@@ -88,7 +88,7 @@ class NullSpace(Adjustable):
     def __init__(
         self,
         *,
-        strength: float | Literal["auto"] = 10.0,
+        strength: float | Literal["auto"] | None = None,
         texts: int = 64,
         length: int = 16,
         prompted: int = 512,
@@ -96,7 +96,7 @@ class NullSpace(Adjustable):
         target: str | Sequence[str] = "auto",
         seed: int = 0,
     ) -> None:
-        self.strength = number_or_auto(self.label, strength)
+        self.strength = None if strength is None else number_or_auto(self.label, strength)
         self.texts = options.whole("null-space.texts", texts, 0)
         self.length = options.whole("null-space.length", length)
         self.prompted = options.whole("null-space.prompted", prompted, 0)
@@ -106,6 +106,7 @@ class NullSpace(Adjustable):
         self.covariance: Tree = {}  # by the first layer that is given an input: of that input
         self.counts: dict[str, int] = {}  # of inputs seen, likewise
         self.sources: dict[str, str] = {}  # by layer: under which name its input is kept
+        self.made_up = False  # whether made-up texts alone stand for the old
         self.free: list[str] = []  # second factors of adapters that began in the null space
         self.pending: list[str] = []  # first factors that the next step puts there
         self._put = False  # it has
@@ -124,7 +125,7 @@ class NullSpace(Adjustable):
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
         count = self.texts + (self.prompted if task.retain is None else 0)
-        if self.strength and (self.covariance or task.retain is not None or (count and self._speaks(model, task))):
+        if self.strength != 0 and (self.covariance or task.retain is not None or (count and self._speaks(model, task))):
             trained = {f"{name}.weight" for name in (*self._layers(model, task), *self._fresh(model, task).values())}
             self._frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
             for parameter in self._frozen:
@@ -133,9 +134,10 @@ class NullSpace(Adjustable):
 
     def begin_task(self, ctx: Context) -> None:
         self._right = {}
-        if self.strength and not self.covariance:
+        if self.strength != 0 and not self.covariance:
             self._take(ctx, chain((self._look(ctx, batch) for batch in self._first(ctx, ctx.task.retain or ())), self._made_up(ctx)))
-        fresh = self._fresh(ctx.model, ctx.task) if self.strength and self.covariance else {}
+            self.made_up = ctx.task.retain is None
+        fresh = self._fresh(ctx.model, ctx.task) if self.strength != 0 and self.covariance else {}
         self.pending, self.free = list(fresh), list(fresh.values())
 
     def begin_step(self, ctx: Context) -> None:
@@ -144,8 +146,9 @@ class NullSpace(Adjustable):
 
     def end_task(self, ctx: Context) -> None:
         self._right = {}
-        if self.strength and not ctx.task.last:
+        if self.strength != 0 and not ctx.task.last:
             self._take(ctx, (self._look(ctx, batch) for batch in self._first(ctx, ctx.task.train)))
+            self.made_up = False
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self._frozen = []
@@ -155,6 +158,11 @@ class NullSpace(Adjustable):
 
     def numbers(self, ctx: Context) -> tuple[float, ...]:
         return (1.0, 3.0, 10.0, 30.0, 100.0)
+
+    def in_force(self, ctx: Context) -> float:
+        if self.strength is None and self.found is None:
+            return 30.0 if self.made_up else 10.0
+        return super().in_force(ctx)
 
     def update(self, ctx: Context, before: Tree, after: Tree) -> Tree:
         strength = self.in_force(ctx)
@@ -274,11 +282,7 @@ class NullSpace(Adjustable):
         return {name: layer for name, layer in found.items() if layer.in_features == most or not wide}
 
     def _fresh(self, model: nn.Module, task: Task) -> dict[str, str]:
-        """Of adapters among the layers whose second factor is still zero, so that the first may be put elsewhere: both by name."""
-        if not adapters.adapted(model):
-            return {}
-        own = {name: second for name, second in adapters.factors(model).items() if name in self._layers(model, task)}
-        return {name: second for name, second in own.items() if not full(model.get_parameter(f"{second}.weight").detach()).any()}
+        return adapters.fresh(model, self._layers(model, task)) if adapters.adapted(model) else {}
 
     @staticmethod
     def _speaks(model: nn.Module, task: Task) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from forgetless.core.sharding import full
 from forgetless.errors import InputError
 
 ALL_LINEAR = "all-linear"
@@ -121,6 +122,12 @@ def factors(model: nn.Module) -> dict[str, str]:
     """The names of the first factors (``lora_A``) of LoRA layers that are trained, each with that of the second (``lora_B``)."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".lora_A." in name}
     return {name: name.replace(".lora_A.", ".lora_B.") for name, module in found.items() if module.weight.requires_grad}
+
+
+def fresh(model: nn.Module, names: Container[str]) -> dict[str, str]:
+    """Of the `factors` whose first is among ``names`` those whose second is still zero, so that the first may be put elsewhere."""
+    found = {first: second for first, second in factors(model).items() if first in names}
+    return {first: second for first, second in found.items() if not full(model.get_parameter(f"{second}.weight").detach()).any()}
 
 
 def refuse_foreign(model: nn.Module, prefix: str) -> None:
