@@ -15,6 +15,7 @@ from forgetless.core.gradients import mean_gradient
 from forgetless.core.method import Method, State
 from forgetless.ops import packing, signs
 from forgetless.ops.descent import Descent
+from forgetless.ops.masks import coins
 
 Refresh = int | Literal["epoch", "task", "streaming"]
 
@@ -53,8 +54,8 @@ class CPL(Method):
             for every frozen one). They move as without it (bit for bit, but for fused optimizers, which round the last few of a tensor in
             another way). For torch's own optimizers that treat every weight by itself; a step takes longer. The state is
             dropped when the task ends, so in the next task the optimizer begins anew.
-        control: of studies, to see what the reference is worth: a seed of coins, thrown in place of the retain gradient's signs at
-            every refresh, so that half of the weights move whatever old and new data say. Without ``confidence`` and streaming.
+        control: of studies, to see what the reference is worth: a seed of coins, thrown in place of its signs at every refresh, so
+            that half of the weights move whatever old and new data say. Without ``confidence`` and streaming.
 
     Raises:
         InputError: an option is out of range; ``compact_state`` cannot be kept with the optimizer, the model or the chain.
@@ -260,9 +261,7 @@ class CPL(Method):
         if self.control is None:
             grads = mean_gradient(ctx, self._batches(ctx), each=vote if self.confidence else None)
         else:
-            draw = torch.Generator().manual_seed(self.control + 1_000_003 * ctx.step)
-            coins = {k: torch.randint(2, v.shape, generator=draw, dtype=torch.int8) for k, v in ctx.parameters.items()}
-            grads = {k: (2 * coin - 1).to(ctx.parameters[k].device) for k, coin in coins.items()}
+            grads = coins(ctx.parameters, self.control + 1_000_003 * ctx.step)
         if self.refresh == "streaming":
             for name, grad in grads.items():
                 self.mean[name] = self.mean[name].lerp_(grad, 1 - self.decay) if name in self.mean else grad

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from forgetless.core.sharding import full
 from forgetless.errors import InputError
 
 ALL_LINEAR = "all-linear"
@@ -126,8 +125,12 @@ def factors(model: nn.Module) -> dict[str, str]:
 
 def fresh(model: nn.Module, names: Container[str]) -> dict[str, str]:
     """Of the `factors` whose first is among ``names`` those whose second is still zero, so that the first may be put elsewhere."""
-    found = {first: second for first, second in factors(model).items() if first in names}
-    return {first: second for first, second in found.items() if not full(model.get_parameter(f"{second}.weight").detach()).any()}
+    found = {}
+    for first, second in factors(model).items():
+        weight: Any = model.get_parameter(f"{second}.weight").detach()
+        if first in names and not (weight.full_tensor() if hasattr(weight, "full_tensor") else weight).any():  # FSDP shards it
+            found[first] = second
+    return found
 
 
 def refuse_foreign(model: nn.Module, prefix: str) -> None:

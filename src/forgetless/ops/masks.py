@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,13 @@ def top_share(scores: Tensor, share: float) -> Tensor:
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[order[scores.numel() - kept :]] = True
     return mask.view(scores.shape)
+
+
+def coins(like: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """For each tensor a fair +1 or -1 for every element (int8), the same on every device."""
+    draw = torch.Generator().manual_seed(seed)
+    thrown = {name: torch.randint(2, tensor.shape, generator=draw, dtype=torch.int8) for name, tensor in like.items()}
+    return {name: (2 * coin - 1).to(like[name].device) for name, coin in thrown.items()}
 
 
 def pack_bits(mask: Tensor) -> Tensor:
