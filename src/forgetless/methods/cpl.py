@@ -54,8 +54,7 @@ class CPL(Method):
             for every frozen one). They move as without it (bit for bit, but for fused optimizers, which round the last few of a tensor in
             another way). For torch's own optimizers that treat every weight by itself; a step takes longer. The state is
             dropped when the task ends, so in the next task the optimizer begins anew.
-        control: of studies, to see what the reference is worth: a seed of coins, thrown in place of its signs at every refresh, so
-            that half of the weights move whatever old and new data say. Without ``confidence`` and streaming.
+        control: of studies: a seed of coins, thrown in place of the reference's signs, so that half of the weights move.
 
     Raises:
         InputError: an option is out of range; ``compact_state`` cannot be kept with the optimizer, the model or the chain.
@@ -258,10 +257,8 @@ class CPL(Method):
                 total[name] = total[name] + sign if name in total else sign.clone()
                 votes[name] = votes[name] + sign.abs() if name in votes else sign.abs()
 
-        if self.control is None:
-            grads = mean_gradient(ctx, self._batches(ctx), each=vote if self.confidence else None)
-        else:
-            grads = coins(ctx.parameters, self.control + 1_000_003 * ctx.step)
+        thrown = None if self.control is None else coins(ctx.parameters, self.control + 1_000_003 * ctx.step)
+        grads = thrown or mean_gradient(ctx, self._batches(ctx), each=vote if self.confidence else None)
         if self.refresh == "streaming":
             for name, grad in grads.items():
                 self.mean[name] = self.mean[name].lerp_(grad, 1 - self.decay) if name in self.mean else grad
