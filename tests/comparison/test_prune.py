@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from forgetless.comparison.prune import standing, stopped
+from forgetless.comparison.cells import Cell
+from forgetless.comparison.prune import behind, standing, stopped
 from forgetless.comparison.result import Curve
 
 
@@ -42,6 +43,19 @@ def test_a_trial_is_not_judged_before_those_ahead_of_it_in_the_plan():
 
 def test_a_trial_that_failed_before_any_scoring_holds_nobody_up():
     assert stopped([([], True), ([0.3], True), ([0.2], True)]) == [None, None, 1]
+
+
+def test_of_trials_that_ended_the_worse_half_gets_no_further_seeds():
+    def cell(trial):
+        return Cell(f"cell-{trial}", "data", "label", ("none",), {}, "adamw", 1e-4, trial, 0)
+
+    cells = [cell(trial) for trial in range(5)]
+    kept = {"A": None, "B": [0, 0.1], "C": None}
+    ends = {0: 0.4, 1: 0.9, 2: 0.6, 3: 0.6}
+    curves = {cells[trial].id: Curve([0, 1], [0, 5], [0, end], kept, None) for trial, end in ends.items()} | {cells[4].id: None}
+    assert [one.trial for one in behind(cells, curves)] == [0, 4], "three of five go on; one without a scoring is last"
+    assert [one.trial for one in behind(cells[2:4], curves)] == [3], "of equal ones the earlier goes on"
+    assert behind(cells[:1], curves) == [] == behind([], curves)
 
 
 def test_what_is_compared_is_learning_minus_forgetting_of_b_and_c():

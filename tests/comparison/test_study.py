@@ -314,9 +314,9 @@ def test_trials_are_stopped_the_same_with_one_and_with_two_at_a_time_and_only_at
     rows = [json.loads(line) for line in (place / "study/results.jsonl").read_bytes().splitlines()]
     assert [(row["trial"], row["seed"]) for row in rows] == [(trial, seed) for trial in range(3) for seed in (4, 7)]
     pruned = [row for row in rows if row["status"] == "pruned"]
-    assert pruned and found["cells"]["pruned"] == len(pruned) and {row["trial"] for row in pruned} != {0, 1, 2}
+    assert pruned and found["cells"]["pruned"] == len(pruned) and len({row["trial"] for row in pruned}) == 2, "one goes on"
     for row in pruned:
-        assert ("its trial was stopped at seed 4" in row["reason"]) == (row["seed"] == 7)
+        assert row["reason"].startswith("its trial was") == (row["seed"] == 7)
         assert (row["trajectory"] == []) == (row["seed"] == 7)
     assert all(trial["pruned"] == any(row["trial"] == trial["trial"] for row in pruned) for trial in found["entries"][0]["trials"])
     run(place, "two", jobs=2, prune=True)

@@ -13,7 +13,7 @@ from forgetless.comparison.inputs import Ready, check_items, kinds, read
 from forgetless.comparison.plan import Plan
 from forgetless.comparison.pool import Pool, run_jobs
 from forgetless.comparison.progress import Grid
-from forgetless.comparison.prune import check_optuna, groups, judge
+from forgetless.comparison.prune import behind, check_optuna, groups, judge
 from forgetless.comparison.result import curve
 from forgetless.comparison.study import Row, Study, items_of
 from forgetless.comparison.summary import summarize
@@ -211,11 +211,15 @@ class _Comparison:
         """Train what has no result yet; with pruning first one seed of every trial, then the other seeds of those that are left."""
         first = [cell for group in self.groups for cell in group]
         self._run(first)
-        out = {(cell.data, cell.label, cell.trial): cell for cell in first if self.rows[cell.id]["status"] == "pruned"}
+        out = {_trial(one): f"its trial was stopped at seed {one.seed}" for one in first if self.rows[one.id]["status"] == "pruned"}
+        for group in self.groups:
+            ended = [cell for cell in group if self.rows[cell.id]["status"] == "finished"]
+            worse = behind(ended, {cell.id: self._course(cell) for cell in ended})
+            out |= {_trial(one): f"its trial was in the worse half at the end of seed {one.seed}" for one in worse}
         rest = [cell for cell in self.cells if cell not in first]
         for cell in rest:
-            if (stopped := out.get((cell.data, cell.label, cell.trial))) is not None:
-                self._stop(cell, f"its trial was stopped at seed {stopped.seed}", 0)
+            if _trial(cell) in out:
+                self._stop(cell, out[_trial(cell)], 0)
         self._run(rest)
 
     def _run(self, cells: Sequence[Cell]) -> None:
@@ -265,3 +269,7 @@ class _Comparison:
         self.rows.pop(cell.id, None)
         self.costs.pop(cell.id, None)
         self._take(cell)
+
+
+def _trial(cell: Cell) -> tuple[str, str, int]:
+    return cell.data, cell.label, cell.trial
