@@ -4,8 +4,8 @@ Only the first seed of each trial is ever stopped, never the seeds that follow. 
 seeds, nor does one that came to its end in the worse half of those that did (`behind`); the others get all. Within a data set and a
 method, trials are compared in the plan's order by Optuna's asynchronous successive halving (Li et al., "A System for Massively Parallel
 Hyperparameter Tuning", MLSys 2020): after 1, 2, 4, ... epochs a trial goes on if it is in the better half of those that came so far
-before it. What is compared is the share learned minus the share forgotten of the validation items of B and C (of A without them). Since later trials wait for the verdict on earlier ones, the outcome does not depend on
-how many run at a time.
+before it. What is compared is the share learned minus the share forgotten of the validation items of B and C (of A without them).
+Since later trials wait for the verdict on earlier ones, the outcome does not depend on how many run at a time.
 """
 
 from __future__ import annotations
