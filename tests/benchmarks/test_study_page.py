@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from comparison.made_up import study as made_up
+from forgetless.advice.options import CHOICES
 from forgetless.comparison.summary import summarize
 from forgetless.errors import InputError
 from forgetless.files import write_json, write_jsonl
@@ -170,3 +171,12 @@ def test_the_page_of_choices_takes_its_figures_from_the_raw_results(tmp_path):
     assert study_choose.told(digits, "class", ("derpp", "nothing")) == f"class setting: derpp {digits['class', 'derpp']:.1f}%"
     study_page.write(tmp_path)
     assert study_choose.NO_FIGURE in (tmp_path / "choose.md").read_text("utf-8")
+
+
+def test_the_recommendation_says_the_times_that_the_study_measured():
+    found = summarize(*study_raw.restored(json.loads((ROOT / "docs/results/study/edits.json").read_text("utf-8"))))
+    seconds = {entry["label"]: study_choose.chosen_trial(entry)["at"]["0.9"]["seconds"]["mean"] for entry in found["entries"]}
+    told = {choice.name: choice.compute for choice in CHOICES if choice.name in seconds}
+    assert set(told) == {"auto", "replay", "cpl"}
+    for name, times in told.items():
+        assert times == pytest.approx(seconds[name] / seconds["none"], abs=0.051), name
