@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from forgetless.comparison.table import told_level
 from forgetless.files import write_text
 from forgetless.report.comparison_words import chosen_trial
 
@@ -18,8 +17,8 @@ NO_FIGURE = "not measured yet"
 HEAD = """# Which method, when
 
 `forgetless methods --recommend` asks about your situation and says the same. Where a comparison is named the figures are of SmolLM2-135M
-([how they were made](study.md)): shares of what was known that is forgotten when 90% of the new is learned, of **B**, facts of the kinds
-that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five tasks of two digits
+([how they were made](study.md)): shares of what was known that is forgotten when so much of the new is learned, of **B**, facts of
+the kinds that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five tasks of two digits
 ([all of them](split-mnist.md)): mean accuracy after the last task, over five seeds.
 
 | you have | run | because |
@@ -31,6 +30,16 @@ Compare at equal learning, and sweep the rate of the rival too: [`forgetless com
 
 Made by `python benchmarks/study.py page` from the raw results in `docs/results/`.
 """
+
+
+def told_level(found: Mapping[str, Any], data: str) -> str:
+    """The highest level that the chosen trial of more than half of the methods reaches in all of its seeds; else the lowest."""
+    levels = sorted((f"{level:g}" for level in found["levels"]), key=float, reverse=True)
+    trials = [trial for entry in found["entries"] if entry["data"] == data and (trial := chosen_trial(entry))]
+    for level in levels:
+        if sum(trial["at"][level]["reached"] == len(trial["seeds"]) for trial in trials) > len(trials) / 2:
+            return level
+    return levels[-1]
 
 
 def write(sets: Sets, results: Path) -> Path:
@@ -102,7 +111,7 @@ def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
         seconds = [trial["at"][level]["seconds"] for trial in (own, others["none"]) if trial]
         times = f", {seconds[0]['mean'] / seconds[1]['mean']:.1f} times plain's time" if all(seconds) and len(seconds) == 2 else ""
         seeds = len(own["seeds"])
-        parts.append(f"{name}, {seeds} seed{'s' * (seeds > 1)}: {', '.join(shares)}{times}")
+        parts.append(f"{name}, {seeds} seed{'s' * (seeds > 1)}, at {float(level):.0%} learned: {', '.join(shares)}{times}")
     return "; ".join(parts) or NO_FIGURE
 
 

@@ -14,11 +14,12 @@ from forgetless.comparison.curves import at_level
 from forgetless.comparison.intervals import over_seeds
 from forgetless.comparison.result import own_items
 from forgetless.comparison.summary import summarize
-from forgetless.comparison.table import setting, told_level
+from forgetless.comparison.table import setting
 from forgetless.files import write_text
 from forgetless.report.comparison_charts import frontier_charts
 from forgetless.report.comparison_words import chosen_trial
 from forgetless.report.vector import write_svg
+from study_choose import told_level
 
 Found = Mapping[str, Any]
 SETTINGS = {
