@@ -17,8 +17,8 @@ NO_FIGURE = "not measured yet"
 HEAD = """# Which method, when
 
 `forgetless methods --recommend` asks about your situation and says the same. Where a comparison is named the figures are of SmolLM2-135M
-([how they were made](study.md)): shares of what was known that is forgotten when so much of the new is learned, of **B**, facts of
-the kinds that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five tasks of two digits
+([how they were made](study.md)): shares of what was known that is forgotten when so much of the new is learned, of **B**, facts of the
+kinds that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five tasks of two digits
 ([all of them](split-mnist.md)): mean accuracy after the last task, over five seeds.
 
 | you have | run | because |
