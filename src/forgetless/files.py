@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -139,7 +138,10 @@ def check_writable(out: Path, *, folder: bool) -> None:
             place = place.parent
         if not place.is_dir():
             raise InputError(f"{place} is not a folder", where=str(out), mend=mend)
-        os.rmdir(tempfile.mkdtemp(prefix=".forgetless-", suffix=".tmp", dir=place))
+        trial = place / f".{out.name}.try.tmp"  # of a name of its own, so that one left by a kill right here is removed by the next call
+        trial.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # another process did
+            trial.rmdir()
     except OSError as error:
         if error.errno in NO_ROOM:
             raise OSError(error.errno, error.strerror, str(out)) from error

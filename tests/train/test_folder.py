@@ -172,3 +172,13 @@ def test_only_one_run_at_a_time_has_the_folder(tmp_path):
     second.open(CONFIG, resume=True)
     second.close()
     assert json.dumps(CONFIG)  # untouched
+
+
+def test_what_a_kill_leaves_of_the_trial_is_gone_after_the_next(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(type(out), "rmdir", lambda self: None)  # killed right before it
+        check_writable(out, folder=True)
+    assert len(list(tmp_path.iterdir())) == 1
+    check_writable(out, folder=True)
+    assert not list(tmp_path.iterdir())
