@@ -245,6 +245,17 @@ def test_a_language_model_makes_up_its_own_texts():
     assert with_data.counts[key] - shown <= 3 * 3, "none is begun as the prompts where a retain set is given"
 
 
+def test_a_model_that_names_no_token_to_begin_with_needs_none_where_no_text_is_made_up():
+    model, task = language_model(), Task("new", language_batches(2, 1), language_batches(2, 2), last=True)
+    for config in (model.config, model.generation_config):
+        config.bos_token_id = config.eos_token_id = None
+    method = NullSpace(texts=0)
+    run(method, model, task, language_loss)
+    assert method.covariance
+    with pytest.raises(InputError, match="no token to begin a text with"):
+        run(NullSpace(texts=1), model, task, language_loss)
+
+
 def test_made_up_texts_do_not_disturb_the_random_numbers_of_training():
     torch.manual_seed(3)
     expected = torch.rand(1)

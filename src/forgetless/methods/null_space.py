@@ -124,8 +124,7 @@ class NullSpace(Adjustable):
         self.draw.set_state(state.cpu())
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
-        count = self.texts + (self.prompted if task.retain is None else 0)
-        if self.strength != 0 and (self.covariance or task.retain is not None or (count and self._speaks(model, task))):
+        if self.strength != 0 and (self.covariance or task.retain is not None or self._speaks_for(model, task)):
             trained = {f"{name}.weight" for name in (*self._layers(model, task), *self._fresh(model, task).values())}
             self._frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
             for parameter in self._frozen:
@@ -221,7 +220,7 @@ class NullSpace(Adjustable):
 
     def _made_up(self, ctx: Context) -> Iterator[Run]:
         """Texts that a causal language model makes up, whose inputs are seen as it speaks, if it is given each token only once."""
-        if not self._speaks(ctx.model, ctx.task):
+        if not self._speaks_for(ctx.model, ctx.task):
             return
         read = ctx.task.predictions
         for begin in self._beginnings(ctx):
@@ -270,11 +269,8 @@ class NullSpace(Adjustable):
             every = not named or self.target == adapters.ALL_LINEAR
             own = [name for name in adapters.factors(model) if every or any(part in name for part in wanted)]
             if not own:
-                raise InputError(
-                    "it has adapters, none of which is a LoRA that is trained, on the layers named",
-                    where="null-space",
-                    mend="Take another target, or another method, such as replay",
-                )
+                mend = "Take another target, or another method, such as replay"
+                raise InputError("it has adapters, none of which is a LoRA that is trained, on the layers named", where="null-space", mend=mend)
             return {name: cast(nn.Linear, model.get_submodule(name)) for name in own}
         wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
         found: dict[str, nn.Linear] = adapters.linears(model, self.target if named else adapters.ALL_LINEAR, (nn.Linear,))
@@ -283,6 +279,10 @@ class NullSpace(Adjustable):
 
     def _fresh(self, model: nn.Module, task: Task) -> dict[str, str]:
         return adapters.fresh(model, self._layers(model, task)) if adapters.adapted(model) else {}
+
+    def _speaks_for(self, model: nn.Module, task: Task) -> bool:
+        """Whether the model is to make up texts for the task."""
+        return bool(self.texts or (self.prompted and task.retain is None)) and self._speaks(model, task)
 
     @staticmethod
     def _speaks(model: nn.Module, task: Task) -> bool:
