@@ -397,7 +397,7 @@ def test_adapters_are_chosen_by_the_layers_they_stand_on():
 
     other = get_peft_model(language_model(), IA3Config(target_modules=["down_proj"], feedforward_modules=["down_proj"]))
     for model, target in ((other, "auto"), (adapted(), "o_proj")):
-        with pytest.raises(InputError, match="none of which is a LoRA"):
+        with pytest.raises(InputError, match="none a trained LoRA"):
             NullSpace(target=target).prepare(model, Task("new", language_batches(2, 1), language_batches(2, 2)))
 
 

@@ -270,7 +270,7 @@ class NullSpace(Adjustable):
             own = [name for name in adapters.factors(model) if every or any(part in name for part in wanted)]
             if not own:
                 mend = "Take another target, or another method, such as replay"
-                raise InputError("it has adapters, none of which is a LoRA that is trained, on the layers named", where="null-space", mend=mend)
+                raise InputError("it has adapters, none a trained LoRA on what is named", where="null-space", mend=mend)
             return {name: cast(nn.Linear, model.get_submodule(name)) for name in own}
         wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
         found: dict[str, nn.Linear] = adapters.linears(model, self.target if named else adapters.ALL_LINEAR, (nn.Linear,))
