@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from forgetless.comparison.cells import Cell
+from forgetless.comparison.choice import Candidate, choose
 from forgetless.comparison.prune import behind, standing, stopped
 from forgetless.comparison.result import Curve
 
@@ -45,17 +45,22 @@ def test_a_trial_that_failed_before_any_scoring_holds_nobody_up():
     assert stopped([([], True), ([0.3], True), ([0.2], True)]) == [None, None, 1]
 
 
-def test_of_trials_that_ended_the_worse_half_gets_no_further_seeds():
-    def cell(trial):
-        return Cell(f"cell-{trial}", "data", "label", ("none",), {}, "adamw", 1e-4, trial, 0)
+def candidate(trial, forgotten, *, learned=0.95):
+    return Candidate(trial, True, {0.9: forgotten}, {0.9: 10.0}, learned)
 
-    cells = [cell(trial) for trial in range(5)]
-    kept = {"A": None, "B": [0, 0.1], "C": None}
-    ends = {0: 0.4, 1: 0.9, 2: 0.6, 3: 0.6}
-    curves = {cells[trial].id: Curve([0, 1], [0, 5], [0, end], kept, None) for trial, end in ends.items()} | {cells[4].id: None}
-    assert [one.trial for one in behind(cells, curves)] == [0, 4], "three of five go on; one without a scoring is last"
-    assert [one.trial for one in behind(cells[2:4], curves)] == [3], "of equal ones the earlier goes on"
-    assert behind(cells[:1], curves) == [] == behind([], curves)
+
+def test_of_trials_that_ended_the_worse_half_gets_no_further_seeds():
+    trials = [candidate(0, 0.3), candidate(1, None, learned=0.8), candidate(2, 0.1), candidate(3, 0.2), candidate(4, 0.2)]
+    assert behind(trials) == {0, 1}, "three of five go on; one below the level is last"
+    assert behind(trials[3:]) == {4}, "of equal ones the earlier goes on"
+    assert behind(trials[:1]) == set() == behind([])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_trial_that_would_be_chosen_at_the_end_of_the_first_seed_always_goes_on(seed):
+    draw = random.Random(seed)
+    trials = [candidate(trial, draw.choice([None, draw.random()]), learned=draw.random()) for trial in range(draw.randrange(1, 7))]
+    assert choose(trials).trial not in behind(trials)
 
 
 def test_what_is_compared_is_learning_minus_forgetting_of_b_and_c():

@@ -319,6 +319,10 @@ def test_trials_are_stopped_the_same_with_one_and_with_two_at_a_time_and_only_at
         assert row["reason"].startswith("its trial was") == (row["seed"] == 7)
         assert (row["trajectory"] == []) == (row["seed"] == 7)
     assert all(trial["pruned"] == any(row["trial"] == trial["trial"] for row in pruned) for trial in found["entries"][0]["trials"])
+    change(place, "seeds: [4, 7]", "seeds: [4]")
+    alone = run(place, "first")["entries"][0]["chosen"]["trial"]
+    assert all(row["trial"] != alone for row in pruned), "the trial that the first seed alone would choose gets its other seeds"
+    change(place, "seeds: [4]", "seeds: [4, 7]")
     run(place, "two", jobs=2, prune=True)
     assert (place / "two/results.jsonl").read_bytes() == (place / "study/results.jsonl").read_bytes()
 

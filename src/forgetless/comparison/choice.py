@@ -61,5 +61,14 @@ def choose(candidates: Sequence[Candidate]) -> Choice | None:
     return Choice(best.trial, None, None, f"no trial reaches a level in all its seeds; this one learned most, {best.learned:.0%}")
 
 
+def ranked(candidates: Sequence[Candidate]) -> list[int]:
+    """The numbers of the trials, the one that `choose` takes first, then the one that it would take without it, and so on."""
+    left, order = list(candidates), []
+    while (found := choose(left)) is not None:
+        order.append(found.trial)
+        left = [one for one in left if one.trial != found.trial]
+    return order
+
+
 def _count(reaching: Sequence[Candidate], pool: Sequence[Candidate]) -> str:
     return f"{len(reaching)} of {len(pool)} trials"

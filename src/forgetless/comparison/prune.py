@@ -1,11 +1,12 @@
 """Successive halving: trials that are behind after a few epochs are stopped, through Optuna.
 
 Only the first seed of each trial is ever stopped, never the seeds that follow. A trial whose first seed was stopped gets no further
-seeds, nor does one that came to its end in the worse half of those that did (`behind`); the others get all. Within a data set and a
-method, trials are compared in the plan's order by Optuna's asynchronous successive halving (Li et al., "A System for Massively Parallel
-Hyperparameter Tuning", MLSys 2020): after 1, 2, 4, ... epochs a trial goes on if it is in the better half of those that came so far
-before it. What is compared is the share learned minus the share forgotten of the validation items of B and C (of A without them).
-Since later trials wait for the verdict on earlier ones, the outcome does not depend on how many run at a time.
+seeds, nor does one that came to its end in the worse half of those that did (`behind`); the others get all. While they run, trials of a
+data set and a method are compared in the plan's order by Optuna's asynchronous successive halving (Li et al., "A System for Massively
+Parallel Hyperparameter Tuning", MLSys 2020): after 1, 2, 4, ... epochs a trial goes on if it is in the better half of those that came so
+far before it. What is compared then is the share learned minus the share forgotten of the validation items of B and C (of A without
+them). At the end it is what chooses a trial: what is forgotten at the highest level reached. Since later trials wait for the verdict on
+earlier ones, the outcome does not depend on how many run at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forgetless.comparison.cells import Cell
+from forgetless.comparison.choice import Candidate, ranked
 from forgetless.comparison.result import Curve
 from forgetless.errors import InputError
 
@@ -69,15 +71,10 @@ def stopped(courses: Sequence[tuple[Sequence[float], bool]]) -> list[int | None]
     return found + [None] * (len(courses) - len(found))
 
 
-def behind(trials: Sequence[Cell], curves: Mapping[str, Curve | None]) -> list[Cell]:
-    """Of the trials of a group whose first seed came to its end those in the worse half there; of equal ones the earlier go on."""
-
-    def end(cell: Cell) -> float:
-        values = standing(curve) if (curve := curves[cell.id]) else []
-        return values[-1] if values else -1.0
-
-    order = sorted(trials, key=lambda cell: (-end(cell), cell.trial))
-    return order[-(-len(order) // REDUCTION) :]
+def behind(candidates: Sequence[Candidate]) -> set[int]:
+    """Of the trials whose first seed came to its end the numbers of the worse half there, as `forgetless.comparison.choice` ranks them."""
+    order = ranked(candidates)
+    return set(order[-(-len(order) // REDUCTION) :])
 
 
 def judge(trials: Sequence[Cell], curves: Mapping[str, Curve | None], rows: Mapping[str, Any]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from forgetless.comparison.progress import Grid
 from forgetless.comparison.prune import behind, check_optuna, groups, judge
 from forgetless.comparison.result import curve
 from forgetless.comparison.study import Row, Study, items_of
-from forgetless.comparison.summary import summarize
+from forgetless.comparison.summary import candidate, summarize
 from forgetless.comparison.worker import DONE, REFUSED, Job, tidy
 from forgetless.core.method import Method
 from forgetless.errors import ForgetlessError, InputError
@@ -214,8 +214,8 @@ class _Comparison:
         out = {_trial(one): f"its trial was stopped at seed {one.seed}" for one in first if self.rows[one.id]["status"] == "pruned"}
         for group in self.groups:
             ended = [cell for cell in group if self.rows[cell.id]["status"] == "finished"]
-            worse = behind(ended, {cell.id: self._course(cell) for cell in ended})
-            out |= {_trial(one): f"its trial was in the worse half at the end of seed {one.seed}" for one in worse}
+            worse = behind([candidate([self.rows[cell.id]], self.costs, self.items, self.plan.levels) for cell in ended])
+            out |= {_trial(one): f"its trial was in the worse half at the end of seed {one.seed}" for one in ended if one.trial in worse}
         rest = [cell for cell in self.cells if cell not in first]
         for cell in rest:
             if _trial(cell) in out:

@@ -91,7 +91,7 @@ def _entry(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, An
     numbers = sorted({row["trial"] for row in rows})
     groups = [[row for row in rows if row["trial"] == number] for number in numbers]
     trials = [_trial(group, spent, items, levels) for group in groups]
-    candidates = [_candidate(group, spent, items, levels) for group in groups if any(row["status"] == "finished" for row in group)]
+    candidates = [candidate(group, spent, items, levels) for group in groups if any(row["status"] == "finished" for row in group)]
     found = choose(candidates)
     first = rows[0]
     return {
@@ -174,7 +174,15 @@ def _objective(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str
     return sum(values) / len(values) if values else None
 
 
-def _candidate(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, Any], levels: Sequence[float]) -> Candidate:
+def candidate(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, Any], levels: Sequence[float]) -> Candidate:
+    """What the choice of a trial needs to know of it.
+
+    Args:
+        rows: of all its seeds that count, one at least finished.
+        spent: rows of ``costs.jsonl`` by cell; steps count here, seconds do not.
+        items: the content of ``items.json``.
+        levels: those of the plan.
+    """
     curves = _curves(rows, spent, items, "validation")
     steps = {level: [at_level(one.learned, one.steps, level) for one in curves] for level in levels}
     return Candidate(
