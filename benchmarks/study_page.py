@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,20 @@ def _comparison(name: str, raw: Found, found: Found, folder: Path) -> list[str]:
                 write_svg(wide, labels, file)
                 told.append(f"![{wide.title}](study/{file.name})\n")
     if found["problems"]:
-        told.append("\n".join(f"* `{one['cell']}` {one['status']}: {one['reason']}" for one in found["problems"]) + "\n")
+        told.append(_problems(found["problems"]))
     return told
+
+
+def _problems(found: Sequence[Found]) -> str:
+    """What did not come to its end, a line for the seeds of a trial of which the same is to be said."""
+    same: dict[tuple[str, str, str], list[str]] = {}
+    for one in found:
+        trial, _, seed = one["cell"].rpartition("_s")
+        same.setdefault((trial, one["status"], one["reason"]), []).append(seed)
+    told = []
+    for (trial, status, why), seeds in same.items():
+        told.append(f"* `{trial}`, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}, {status}: {why}\n")
+    return "".join(told)
 
 
 def _made(machine: Found, command: str, commit: str | None, seeds: Any, raw: str) -> str:

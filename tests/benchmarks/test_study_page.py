@@ -182,3 +182,14 @@ def test_the_recommendation_says_the_times_that_the_study_measured():
     assert set(told) == {"auto", "replay", "cpl"}
     for name, times in told.items():
         assert times == pytest.approx(seconds[name] / seconds["none"], abs=0.051), name
+
+
+def test_seeds_of_a_trial_that_ended_alike_stand_in_one_line():
+    rows = [("a_none_adamw_1e-05_12ab_s0", "pruned", "behind"), ("a_none_adamw_1e-05_12ab_s1", "pruned", "its trial")]
+    rows += [("a_none_adamw_1e-05_12ab_s2", "pruned", "its trial"), ("a_cpl_adamw_1e-05_34cd_s2", "failed", "its trial")]
+    told = study_page._problems([dict(zip(("cell", "status", "reason"), row, strict=True)) for row in rows])
+    assert told.splitlines() == [
+        "* `a_none_adamw_1e-05_12ab`, seed 0, pruned: behind",
+        "* `a_none_adamw_1e-05_12ab`, seeds 1, 2, pruned: its trial",
+        "* `a_cpl_adamw_1e-05_34cd`, seed 2, failed: its trial",
+    ]
