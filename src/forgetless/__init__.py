@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forgetless.core.context import Context as Context
+    from forgetless.core.freezing import thaw as thaw
     from forgetless.core.method import Chain as Chain
     from forgetless.core.method import Method as Method
     from forgetless.core.session import Session as Session
@@ -106,6 +107,7 @@ _WHERE = {
     "read_questions": "data.reading",
     "save_state": "core.state",
     "score": "evaluation.score",
+    "thaw": "core.freezing",
     "write_report": "report.page",
 }
 __all__ = sorted(_WHERE)

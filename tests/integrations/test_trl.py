@@ -179,6 +179,25 @@ def test_grpo_refuses_prompts_without_answers_and_methods_that_walk_the_inject_s
         fl.protect(make("grpo", tiny, tmp_path), fl.CPL(mask="fixed"), questions(4)).train()
 
 
+@pytest.mark.parametrize(("kind", "old"), [("sft", True), ("sft", False), ("dpo", True), ("dpo", False), ("grpo", True)])
+def test_by_the_recipe_only_the_mlps_second_layers_move_and_the_old_is_what_the_model_says(kind, old, tiny, tmp_path):
+    method = fl.Auto(texts=4, length=4, prompted=3)
+    trainer = fl.protect(make(kind, tiny, tmp_path), method, retained(kind) if old else None)
+    before = weights(trainer)
+    trainer.train()
+    moved = {name for name, now in weights(trainer).items() if not torch.equal(now, before[name])}
+    assert moved and moved == {name for name in before if name.endswith("mlp.down_proj.weight")}
+    space = method.methods[1]
+    assert space.made_up != old and space.covariance and bool(len(method.methods[0].retained)) == old
+    spoken = 4 * 4 if old else 4 * 4 + 3 * 4  # tokens that it added; beside them stand what it began with and the retain set
+    assert min(space.counts.values()) >= spoken
+
+
+def test_grpo_without_a_retain_set_has_nothing_that_the_recipe_could_begin_texts_with(tiny, tmp_path):
+    with pytest.raises(fl.InputError, match="give auto and null-space a retain set"):
+        fl.protect(make("grpo", tiny, tmp_path), fl.Auto(texts=4, length=4)).train()
+
+
 def test_other_trainers_of_trl_are_refused():
     with pytest.raises(fl.InputError, match=r"KTOTrainer is not supported\. Supported of TRL are SFTTrainer, DPOTrainer, GRPOTrainer"):
         fl.protect(object.__new__(trl.KTOTrainer), fl.Plain())

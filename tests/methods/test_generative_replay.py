@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from forgetless.core.predictions import Predictions
 from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.errors import InputError
@@ -203,7 +204,7 @@ def test_texts_begin_with_the_prompts_of_the_retain_set():
     prompts = [row["input_ids"][0][row["labels"][0] == -100].tolist() for row in method.stored.examples]
     expected = [batch["input_ids"][row, : 2 + row % 3].tolist() for batch in retain for row in range(4)]
     assert sorted(prompts) == sorted([*expected, *expected[:2]])
-    assert prompts_of(retain, 3) == expected[:3]
+    assert prompts_of(retain, 3, Predictions()) == expected[:3]
     with pytest.raises(InputError, match="needs a retain set"):
         run(GenerativeReplay(prompts="retain"), language_model(), Task("new", language_batches(1, 1)), language_loss)
 

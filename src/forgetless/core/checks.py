@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from forgetless.core.freezing import check_thawed
 from forgetless.core.method import Chain, Method
 from forgetless.core.sharding import local, reshard
 from forgetless.core.strength import automatic, nothing_to_measure
@@ -18,12 +19,14 @@ SCALED = 1024.0
 """A loss multiplied by this much or more before ``backward`` was scaled for half precision (GradScaler begins at 65536)."""
 
 
-def trainable(model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]:
+def trainable(model: nn.Module, optimizer: Optimizer, method: Method) -> dict[str, nn.Parameter]:
     """The trainable parameters by name, after checking that the optimizer covers them.
 
     Raises:
-        InputError: the optimizer is an LBFGS, misses a trainable parameter, or holds one that is not the model's.
+        InputError: the optimizer is an LBFGS, misses a trainable parameter, or holds one that is not the model's; another method left
+            parameters frozen.
     """
+    check_thawed(method, model)
     if isinstance(optimizer, LBFGS):
         raise InputError(
             "LBFGS evaluates the loss many times in one step, so its steps cannot be protected",

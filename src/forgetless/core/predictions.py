@@ -84,6 +84,10 @@ class Predictions:
             return {**batch, "labels": new}
         return (batch[0], labels, *batch[2:])
 
+    def as_language(self, batch: Any) -> Any:
+        """A causal language model's batch as ``input_ids`` and ``labels`` of each position, where it holds its tokens otherwise."""
+        return batch
+
     def owners(self, batch: Any) -> Tensor:
         """For each row the example of the batch that it belongs to, of shape (rows,)."""
         if isinstance(batch, Mapping):

@@ -50,7 +50,7 @@ class Session:
         check_task(method, task)
         world = world_of(model, group)
         inner = unwrapped(model)
-        parameters = trainable(inner, optimizer)
+        parameters = trainable(inner, optimizer, method)
         check_method(method, processes=world.size, sharded=bool(world.shards))
         if in_backward:
             check_inside(method, world)

@@ -53,7 +53,7 @@ class Rollouts:
         raise InputError(
             "the method looks at the inject set beforehand or afterwards, but GRPOTrainer's batches are written by the model as it trains",
             where="method",
-            mend="Use a method that does not (cpl with mask='dynamic', replay, kl, ...), and leave last=True",
+            mend="Take one that does not (cpl with mask='dynamic', replay, ...), give auto and null-space a retain set, leave last=True",
         )
 
 

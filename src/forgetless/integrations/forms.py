@@ -62,6 +62,9 @@ class PackedPredictions(Predictions):
 class PreferencePredictions(Predictions):
     """DPOTrainer's batches: the chosen answers, then the rejected ones. An example is a pair; its rows are the tokens of both answers."""
 
+    def as_language(self, batch: Any) -> Any:
+        return _labelled(batch)
+
     def outputs(self, model: nn.Module, batch: Any) -> Any:
         return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
 
@@ -96,6 +99,9 @@ class PreferencePredictions(Predictions):
 
 class RolloutPredictions(Predictions):
     """GRPOTrainer's batches: prompts and the model's own completions, whose tokens are the labels; the retain set is plain text."""
+
+    def as_language(self, batch: Any) -> Any:
+        return _rollout(batch)
 
     def outputs(self, model: nn.Module, batch: Any) -> Any:
         form = _rollout(batch)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from itertools import groupby
 from typing import Any
 
@@ -23,6 +24,18 @@ def is_language(batch: Any) -> bool:
     return isinstance(batch, Mapping) and "input_ids" in batch and getattr(batch.get("labels"), "ndim", 0) == 2
 
 
+def speaks(model: nn.Module, batches: Iterable[Any], predictions: Predictions) -> bool:
+    """Whether a model is a causal language model: Hugging Face's say so themselves, of others the first of its batches tells."""
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return False
+    tells = getattr(model, "can_generate", None)
+    if callable(tells):
+        return bool(tells())
+    with torch.random.fork_rng([]):  # a DataLoader draws when it is walked
+        first = next(iter(batches), None)
+    return first is not None and is_language(predictions.as_language(first))
+
+
 def opening(model: nn.Module) -> list[int]:
     """The token that a text begins with: the model's BOS, else its end of text.
 
@@ -35,22 +48,25 @@ def opening(model: nn.Module) -> list[int]:
             return found[:1]
     raise InputError(
         "the model's configuration names no token to begin a text with",
-        where="generative-replay.start",
-        mend="Give start=[...], the ids that every generated text begins with",
+        where="model.config",
+        mend="Set bos_token_id there (for generative-replay start=[...] serves as well; null-space with a retain set texts=0)",
     )
 
 
-def prompts_of(batches: Iterable[Any], count: int) -> list[list[int]]:
+def prompts_of(batches: Iterable[Any], count: int, predictions: Predictions) -> list[list[int]]:
     """What stands before the first label of each of the first ``count`` examples.
 
     Raises:
         InputError: a batch is not a language model's.
     """
     found: list[list[int]] = []
-    for batch in batches:
+    for one in batches:
+        batch = predictions.as_language(one)
         if not is_language(batch):
             raise InputError(
-                "it holds no prompts of tokens", where="task.retain", mend="Give batches with input_ids and labels, or prompts='none'"
+                "a batch holds no prompts of tokens",
+                where="task",
+                mend="Give batches with input_ids and labels; generative-replay has prompts='none'",
             )
         mask = batch.get("attention_mask")
         for row, (ids, labels) in enumerate(zip(batch["input_ids"], batch["labels"], strict=True)):
@@ -61,6 +77,19 @@ def prompts_of(batches: Iterable[Any], count: int) -> list[list[int]]:
             if len(found) == count:
                 return found
     return found
+
+
+def beginnings(prompts: Sequence[list[int]], count: int, draw: torch.Generator) -> Iterator[list[list[int]]]:
+    """``count`` prompts drawn with replacement, each up to a random place in its first half; at most `TOGETHER`, of one length."""
+
+    def below(bound: int) -> int:
+        return int(torch.randint(bound, (1,), generator=draw))
+
+    drawn = [prompts[below(len(prompts))] for _ in range(count)]
+    cut = sorted((prompt[: 1 + below(max(1, len(prompt) // 2))] for prompt in drawn), key=len)
+    for _, same in groupby(cut, key=len):
+        together = list(same)
+        yield from (together[first : first + TOGETHER] for first in range(0, len(together), TOGETHER))
 
 
 def speak(
@@ -108,7 +137,9 @@ def speak(
 
 def caches(model: nn.Module) -> bool:
     """Whether the model keeps the keys and values of what it read, so that `speak` gives it every token once."""
-    return hasattr(getattr(model, "config", None), "use_cache")
+    inner: Any = model
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # PEFT's takes any keyword
+    return hasattr(getattr(model, "config", None), "use_cache") and "past_key_values" in signature(inner.forward).parameters
 
 
 def _example(prompt: list[int], new: list[int]) -> dict[str, Tensor]:

@@ -159,7 +159,7 @@ class GenerativeReplay(Method):
             )
         if self.speaks and groups:
             own = self.start or opening(ctx.model)
-            found = prompts_of(task.retain or (), self.count) if self.prompts == "retain" else []
+            found = prompts_of(task.retain or (), self.count, task.predictions) if self.prompts == "retain" else []
             begin = [prompt or own for prompt in found] or [own]
             begin = [begin[index % len(begin)] for index in range(self.count)]
             heat, few = self.sampling_temperature, self.top_k

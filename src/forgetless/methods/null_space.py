@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from forgetless.core import options
 from forgetless.core.context import Context, Share, Tree
+from forgetless.core.freezing import freeze, thaw
 from forgetless.core.gradients import quiet
 from forgetless.core.predictions import to
 from forgetless.core.strength import AUTO, Adjustable, number_or_auto
 from forgetless.core.task import Task
-from forgetless.errors import InputError
-from forgetless.memory.spoken import TOGETHER, caches, is_language, opening, prompts_of, speak
+from forgetless.errors import InputError, ProtectionError
+from forgetless.memory.spoken import TOGETHER, beginnings, caches, opening, prompts_of, speak, speaks
 from forgetless.modules import adapters
 from forgetless.modules.input_covariance import Inputs, watch
 from forgetless.ops.null_space import projected, projector
@@ -53,8 +54,8 @@ class NullSpace(Adjustable):
     worked out once from C, with the mean eigenvalue as its unit. An input longer than 3 times the median of its batch counts as of that
     length. Made-up texts are ours. In a chain a weight that a method before it held still stays still, though others of its row move.
 
-    Memory: :math:`8 d^2` bytes for every distinct input of d features, half of it in main memory. Cost: a product of each step with P,
-    2 d operations a weight (a backward and forward pass costs 6 a token); once a task texts, passes over them and a factorization.
+    Memory: :math:`8 d^2` bytes for every distinct input of d features, half of it in main memory. Cost: a product of each step with
+    P, 2 d operations a weight (a backward and forward pass costs 6 a token); once a task texts, a pass over old examples, a factorization.
 
     Args:
         strength: larger keeps more and learns more slowly; 0 protects nothing; ``"auto"`` finds it as the first task begins (`Adjustable`);
@@ -77,11 +78,11 @@ class NullSpace(Adjustable):
     """
 
     label: ClassVar[str] = "null-space.strength"
-    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "made_up", "free", "pending", "random", "found")
+    state_names: ClassVar[tuple[str, ...]] = ("covariance", "counts", "sources", "made_up", "free", "pending", "put", "random", "found")
     summary: ClassVar[str] = "steps only where old inputs do not lie; keeps what nothing else reaches, with no old data if it must"
     source: ClassVar[str] = "Wang et al. 2021, arXiv 2103.07113; Zeng et al. 2019, arXiv 1810.01256, Eq. 1"
     extra_memory: ClassVar[str] = "8 d² bytes for each distinct input of d features of a linear layer, half of it in main memory"
-    extra_compute: ClassVar[str] = "2 d operations a weight and step; once a task texts, passes over them, a factorization"
+    extra_compute: ClassVar[str] = "2 d operations a weight and step; once a task texts, a pass over the old examples, a factorization"
     scope: ClassVar[str] = "linear and conv layers: it trains linear layers alone"
     owns: ClassVar[str] = "the architecture"
 
@@ -108,10 +109,9 @@ class NullSpace(Adjustable):
         self.sources: dict[str, str] = {}  # by layer: under which name its input is kept
         self.made_up = False  # whether made-up texts alone stand for the old
         self.free: list[str] = []  # second factors of adapters that began in the null space
-        self.pending: list[str] = []  # first factors that the next step puts there
-        self._put = False  # it has
+        self.pending: list[str] = []  # first factors of those
+        self.put: dict[str, int] = {}  # the step that put each there
         self._shares: tuple[int, Any, Any] = (-1, 0.0, 0.0)  # the step that was reported last, and of it the squares taken and wanted
-        self._frozen: list[nn.Parameter] = []  # by `prepare`, until the task ends
         self._right: dict[str, tuple[float, Tensor]] = {}  # P of each, with the strength that it is for
 
     @property
@@ -124,11 +124,9 @@ class NullSpace(Adjustable):
         self.draw.set_state(state.cpu())
 
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
+        thaw(model)  # what a training that was broken off left frozen
         if self.strength != 0 and (self.covariance or task.retain is not None or self._speaks_for(model, task)):
-            trained = {f"{name}.weight" for name in (*self._layers(model, task), *self._fresh(model, task).values())}
-            self._frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
-            for parameter in self._frozen:
-                parameter.requires_grad_(False)
+            freeze(model, self, but={f"{name}.weight" for name in (*self._layers(model, task), *self._fresh(model, task).values())})
         return model
 
     def begin_task(self, ctx: Context) -> None:
@@ -136,21 +134,24 @@ class NullSpace(Adjustable):
         if self.strength != 0 and not self.covariance:
             self._take(ctx, chain((self._look(ctx, batch) for batch in self._first(ctx, ctx.task.retain or ())), self._made_up(ctx)))
             self.made_up = ctx.task.retain is None
+            if not self.covariance and ctx.task.last:
+                what = "there is nothing to protect: no retain set, no task before this one, and the model makes up no texts"
+                raise InputError(what, where="null-space", mend="Give a retain set, or take a method that needs no old data, such as kl")
         fresh = self._fresh(ctx.model, ctx.task) if self.strength != 0 and self.covariance else {}
-        self.pending, self.free = list(fresh), list(fresh.values())
+        self.pending, self.free, self.put = list(fresh), list(fresh.values()), {}
 
     def begin_step(self, ctx: Context) -> None:
-        if self._put:
-            self.pending, self._put = [], False
+        lost = [name for name in self.free if f"{name}.weight" not in ctx.parameters]
+        if lost:
+            what = f"{len(lost)} second factors of adapters that were free to move are frozen, such as {lost[0]!r}"
+            raise InputError(what, where="null-space", mend="Call method.prepare(model, task) before the saved weights are loaded")
 
     def end_task(self, ctx: Context) -> None:
         self._right = {}
         if self.strength != 0 and not ctx.task.last:
             self._take(ctx, (self._look(ctx, batch) for batch in self._first(ctx, ctx.task.train)))
             self.made_up = False
-        for parameter in self._frozen:
-            parameter.requires_grad_(True)
-        self._frozen = []
+        thaw(ctx.model)
 
     def protects(self, ctx: Context) -> bool:
         return bool(self.covariance)
@@ -167,8 +168,8 @@ class NullSpace(Adjustable):
         strength = self.in_force(ctx)
         if not strength or not self.covariance:
             return after
-        kept = {name: self._kept(name, before[name], new, strength) for name, new in after.items()}
-        stepped = [name for name in after if name.removesuffix(".weight") not in self.pending]
+        kept = {name: self._kept(ctx, name, before[name], new, strength) for name, new in after.items()}
+        stepped = [name for name in after if not self._begins(ctx, name.removesuffix(".weight"))]
         self._report(ctx, *(sum(_square(tree[name], before[name]) for name in stepped) for tree in (kept, after)))
         return kept
 
@@ -183,15 +184,19 @@ class NullSpace(Adjustable):
         super().load_state_dict(state)
         self._right = {}
 
-    def _kept(self, name: str, before: Tensor, after: Tensor, strength: float) -> Tensor:
+    def _begins(self, ctx: Context, layer: str) -> bool:
+        """Whether this step puts the first factor of an adapter into the null space: the first one in which it has a gradient."""
+        return layer in self.pending and self.put.get(layer, ctx.step) == ctx.step
+
+    def _kept(self, ctx: Context, name: str, before: Tensor, after: Tensor, strength: float) -> Tensor:
         layer = name.removesuffix(".weight")
         source = self.sources.get(layer)
         if source is None:
             return after if layer in self.free else before
         if source not in self.covariance:  # no old input reaches the layer
             return after
-        if layer in self.pending:
-            before, self._put = torch.zeros_like(before), True
+        if self._begins(ctx, layer):
+            before, self.put[layer] = torch.zeros_like(before), ctx.step
         return projected(before, after, self._projector(source, strength, after))
 
     def _report(self, ctx: Context, taken: Tensor | float, whole: Tensor | float) -> None:
@@ -229,20 +234,12 @@ class NullSpace(Adjustable):
 
     def _beginnings(self, ctx: Context) -> Iterator[list[list[int]]]:
         """What the texts begin with, those together that are made up in one batch since they have equally many tokens."""
-        start = opening(ctx.model)
         for first in range(0, self.texts, TOGETHER):
-            yield [start] * min(TOGETHER, self.texts - first)
+            yield [opening(ctx.model)] * min(TOGETHER, self.texts - first)
         if ctx.task.retain is not None:
             return
-        prompts = [prompt for prompt in prompts_of(self._first(ctx, ctx.task.train), self.examples) if prompt] or [start]
-        drawn = [prompts[self._drawn(len(prompts))] for _ in range(self.prompted)]
-        cut = sorted((prompt[: 1 + self._drawn(max(1, len(prompt) // 2))] for prompt in drawn), key=len)
-        for _, same in groupby(cut, key=len):
-            together = list(same)
-            yield from (together[first : first + TOGETHER] for first in range(0, len(together), TOGETHER))
-
-    def _drawn(self, below: int) -> int:
-        return int(torch.randint(below, (1,), generator=self.draw))
+        found = prompts_of(self._first(ctx, ctx.task.train), self.examples, ctx.task.predictions)
+        yield from beginnings([prompt for prompt in found if prompt] or [opening(ctx.model)], self.prompted, self.draw)
 
     def _look(self, ctx: Context, batch: Any) -> Run:
         """The pass of a batch."""
@@ -256,6 +253,9 @@ class NullSpace(Adjustable):
             raise InputError("no linear layer is trained", where="null-space", mend="Take another method")
         with quiet(ctx.model):
             seen = watch(layers, runs)
+        wrong = next((name for name in layers if name in seen.covariance and not seen.covariance[name].isfinite().all()), None)
+        if wrong is not None:
+            raise ProtectionError(f"null-space: an old input of {wrong} is not finite, so nothing tells where old inputs lie")
         if seen.covariance:
             whole = Inputs(self.covariance, self.counts, self.sources).and_more(seen)
             self.covariance, self.counts = whole.covariance, whole.counts
@@ -272,7 +272,7 @@ class NullSpace(Adjustable):
                 mend = "Take another target, or another method, such as replay"
                 raise InputError("it has adapters, none a trained LoRA on what is named", where="null-space", mend=mend)
             return {name: cast(nn.Linear, model.get_submodule(name)) for name in own}
-        wide = self.target == WIDEST or (self.target == AUTO and self._speaks(model, task))
+        wide = self.target == WIDEST or (self.target == AUTO and speaks(model, task.train, task.predictions))
         found: dict[str, nn.Linear] = adapters.linears(model, self.target if named else adapters.ALL_LINEAR, (nn.Linear,))
         most = max(layer.in_features for layer in found.values())
         return {name: layer for name, layer in found.items() if layer.in_features == most or not wide}
@@ -282,14 +282,7 @@ class NullSpace(Adjustable):
 
     def _speaks_for(self, model: nn.Module, task: Task) -> bool:
         """Whether the model is to make up texts for the task."""
-        return bool(self.texts or (self.prompted and task.retain is None)) and self._speaks(model, task)
-
-    @staticmethod
-    def _speaks(model: nn.Module, task: Task) -> bool:
-        """Whether the model is a causal language model, so that it can make up texts."""
-        with torch.random.fork_rng([]):  # a DataLoader draws when it is walked
-            first = next(iter(task.train), None)
-        return is_language(first) and not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        return bool(self.texts or (self.prompted and task.retain is None)) and speaks(model, task.train, task.predictions)
 
 
 def _square(one: Tensor, other: Tensor) -> Tensor:
