@@ -309,12 +309,13 @@ NOTES = """
   anything; and an optimizer that begins anew with every task. The first was not tested, for there are only 10,000 images.
 - **`generative-replay`** depends on its generator, and the autoencoder learns from the same few steps and images as the network: 250
   steps on 1,600 images a task where the publication has 2,000 steps on 12,000.
-- **`lwf` in the class setting** stays at chance, as all methods without examples of old classes do; published is hardly more.
+- **`lwf` in the class setting** stays at chance, as penalties do; published is hardly more.
 - `joint` and the replay methods are a little lower than with 60,000 images, as they should be.
 
-What else the table says: with the classes to be told apart, only what replays old examples works. `cpl`, with 2,000 stored examples as
-its reference, is above chance there by little: it keeps weights from moving against old examples, but nothing in it makes new classes
-compete with old ones. `kl` holds to the network before the first task, which here knows nothing; it is meant for pretrained models.
+What else the table says: with the classes to be told apart, only what keeps old examples or their gradients, or makes examples up, works.
+`cpl`, with 2,000 stored examples as its reference, is above chance there by little: it keeps weights from moving against old examples, but
+nothing in it makes new classes compete with old ones. `kl` holds to the network before the first task, which here knows nothing; it is
+meant for pretrained models.
 Seconds are of training on a machine that did other things at the same time, and say no more than the order of magnitude.
 
 Made by `python benchmarks/split_mnist.py tune`, `run`, `why` and `table`, from the raw results in `split_mnist.json`,

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from forgetless.comparison.curves import at_level
 from forgetless.files import write_text
 from forgetless.report.comparison_words import chosen_trial
 
@@ -16,10 +17,11 @@ Sets = Mapping[str, Mapping[str, Any]]
 NO_FIGURE = "not measured yet"
 HEAD = """# Which method, when
 
-`forgetless methods --recommend` asks about your situation and says the same. Where a comparison is named the figures are of SmolLM2-135M
-([how they were made](study.md)): shares of what was known that is forgotten when so much of the new is learned, of **B**, facts of the
-kinds that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five tasks of two digits
-([all of them](split-mnist.md)): mean accuracy after the last task, over five seeds.
+`forgetless methods --recommend` asks about your situation and ranks what fits, by the same figures. Where a comparison is named they
+are of SmolLM2-135M ([how they were made](study.md)): shares of what was known that is forgotten when so much of the new is learned, of
+**B**, facts of the kinds that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five
+tasks of two digits ([all methods](split-mnist.md); `null-space` by its [own run](../methods/null-space.md)): mean accuracy after the last
+task, over five seeds.
 
 | you have | run | because |
 |---|---|---|
@@ -61,7 +63,7 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
         ),
         ("a language model, and no old data", "[`auto`](../methods/auto.md)", against(sets, "auto-no-data", ("none",))),
         (
-            "the same, but a model without `nn.Linear` layers (GPT-2)",
+            "a language model without `nn.Linear` layers (GPT-2), and examples of what must stay",
             "[`replay`](../methods/replay.md)",
             against(sets, "replay", ("none",)),
         ),
@@ -108,11 +110,32 @@ def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
             values = [_percent(trial["at"][level][kind]) for trial in (own, *others.values()) if trial]
             beside = ", ".join(f"{rival} {value}" for rival, value in zip(rivals, values[1:], strict=True))
             shares.append(f"{kind} {values[0]} ({beside})")
-        seconds = [trial["at"][level]["seconds"] for trial in (own, others["none"]) if trial]
-        times = f", {seconds[0]['mean'] / seconds[1]['mean']:.1f} times plain's time" if all(seconds) and len(seconds) == 2 else ""
+        ratio = time_ratio(own, others["none"], level)
+        times = "" if ratio is None else f", {ratio:.1f} times plain's time"
         seeds = len(own["seeds"])
-        parts.append(f"{name}, {seeds} seed{'s' * (seeds > 1)}, at {float(level):.0%} learned: {', '.join(shares)}{times}")
+        few = [
+            f"{rival} {at['reached']}" for rival, trial in {label: own, **others}.items() if (at := trial["at"][level])["reached"] < seeds
+        ]
+        some = f" (reached by {', '.join(few)} of them)" if few else ""
+        parts.append(f"{name}, {seeds} seed{'s' * (seeds > 1)}, at {float(level):.0%} learned{some}: {', '.join(shares)}{times}")
     return "; ".join(parts) or NO_FIGURE
+
+
+def time_ratio(own: Mapping[str, Any], base: Mapping[str, Any] | None, level: str) -> float | None:
+    """A trial's training time up to a level over another's, over the seeds in which both reach it; None where there is none."""
+
+    def seconds(trial: Mapping[str, Any]) -> dict[int, float | None]:
+        found = {}
+        for one in trial["trajectories"]:
+            learned, times = ([point[key] for point in one["points"]] for key in ("learned", "seconds"))
+            found[one["seed"]] = None if None in times else at_level(learned, times, float(level))
+        return found
+
+    if base is None:
+        return None
+    one, other = seconds(own), seconds(base)
+    pairs = [(value, other[seed]) for seed, value in one.items() if value is not None and other.get(seed)]
+    return sum(value for value, _ in pairs) / sum(value or 0.0 for _, value in pairs) if pairs else None
 
 
 def phrased(sets: Sets, labels: tuple[str, ...]) -> str:

@@ -68,7 +68,7 @@ def _signs(results: Path) -> list[tuple[str, list[Mapping[str, Any]]]]:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for file in sorted((results / "study").glob("*.json")):
         for row in json.loads(file.read_text("utf-8")).get("rows", ()):
-            if row["status"] == "finished" and row.get("signs"):
+            if row["status"] == "finished" and row.get("signs") and not _control(row):
                 found.setdefault(f"{file.stem}, {row['label']} at {row['lr']:g}", []).append(row["signs"])
     return list(found.items())
 
@@ -181,7 +181,13 @@ def _entries(found: Found, data: str) -> list[Mapping[str, Any]]:
 
 
 def _is_cpl(entry: Mapping[str, Any]) -> bool:
-    return bool(entry["method"] == "cpl")
+    """Whether an entry is CPL, and not its control by random masks."""
+    trial = chosen_trial(entry)
+    return entry["method"] == "cpl" and trial is not None and not _control(trial)
+
+
+def _control(row: Mapping[str, Any]) -> bool:
+    return any("control" in own for own in row["options"].values())
 
 
 def _divided(figures: Mapping[str, float], found: Found, data: str) -> tuple[dict[str, float], dict[str, float]]:

@@ -76,7 +76,8 @@ def write(results: Path) -> Path:
 
 
 def _comparison(name: str, raw: Found, found: Found, folder: Path) -> list[str]:
-    told = [_made(raw["machine"], found["command"], found["commit"], found["seeds"], f"study/{name}.json")]
+    commits = found.get("commits") or [found["commit"]]
+    told = [_made(raw["machine"], found["command"], commits, found["seeds"], f"study/{name}.json")]
     labels = list(dict.fromkeys(entry["label"] for entry in found["entries"]))
     for place, data in enumerate(dict.fromkeys(entry["data"] for entry in found["entries"])):
         entries = [entry for entry in found["entries"] if entry["data"] == data]
@@ -113,10 +114,12 @@ def _problems(found: Sequence[Found]) -> str:
     return "".join(told)
 
 
-def _made(machine: Found, command: str, commit: str | None, seeds: Any, raw: str) -> str:
+def _made(machine: Found, command: str, commits: Sequence[str | None], seeds: Any, raw: str) -> str:
     cores = " or ".join(str(count) for count in machine["cores"])
     where = ", ".join([f"{machine['cpu']}, {cores} cores", *machine["gpus"]])
-    return f"`{command}` at commit `{(commit or 'unknown')[:10]}`, seeds {', '.join(map(str, seeds))}, on {where}. Raw: [{raw}]({raw}).\n"
+    known = [f"`{(one or 'unknown')[:10]}`" for one in commits]
+    at = f"commit{'s' if len(known) > 1 else ''} {', '.join(known)}"
+    return f"`{command}` at {at}, seeds {', '.join(map(str, seeds))}, on {where}. Raw: [{raw}]({raw}).\n"
 
 
 def _items(found: Found, data: str) -> str:
@@ -145,7 +148,7 @@ def _table(entries: list[Any], level: str) -> str:
         if trial is None:
             lines.append(_line([f"`{entry['label']}`", "none finished", *[""] * (len(COLUMNS) - 2)]))
             continue
-        at, base = trial["at"][level], plain and plain["at"][level]["seconds"]
+        at, ratio = trial["at"][level], study_choose.time_ratio(trial, plain, level)
         cells = [
             f"`{entry['label']}`",
             setting(trial),
@@ -153,7 +156,7 @@ def _table(entries: list[Any], level: str) -> str:
             f"{at['reached']} of {len(trial['seeds'])}",
         ]
         cells += [share(at[kind]) for kind in "ABC"] + [share(trial["area"]["B"], len(trial["seeds"]))]
-        cells += [times(at["seconds"], base), times(trial["peak_memory_bytes"], plain and plain["peak_memory_bytes"])]
+        cells += ["" if ratio is None else f"{ratio:.2f}", times(trial["peak_memory_bytes"], plain and plain["peak_memory_bytes"])]
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
@@ -203,7 +206,8 @@ def _kinds(raw: Found, entries: list[Any], level: str) -> list[str]:
         name = (entry["data"], entry["label"], trial["trial"], "finished") if trial else None
         own = [row for row in rows if (row["data"], row["label"], row["trial"], row["status"]) == name]
         if own:
-            lost = [share(over_seeds([_lost(row, own_items(row, items), name, float(level)) for row in own])) for name in names]
+            shares = [over_seeds([_lost(row, own_items(row, items), name, float(level)) for row in own]) for name in names]
+            lost = [share(one, len(own)) for one in shares]
             lines.append(_line([f"`{entry['label']}`", *lost]))
     return [f"C by its files, forgotten at {float(level):.0%} learned:\n", "\n".join(lines) + "\n"]
 
@@ -223,7 +227,7 @@ def _streams(name: str, raw: Found) -> list[str]:
     runs = raw["runs"]
     first = next(iter(runs.values()))
     command = "sh benchmarks/study/subjects.sh STUDY"
-    told = [_made(raw["machine"], command, first["git"], range(first["n_seeds"]), f"study/{name}.json")]
+    told = [_made(raw["machine"], command, [first["git"]], range(first["n_seeds"]), f"study/{name}.json")]
     told.append(
         f"Learned one after another: {', '.join(first['tasks'])}. ACC: right at the end; forgetting: from the best ever had; in %.\n"
     )

@@ -61,7 +61,7 @@ def comparison(folder: Path) -> dict[str, Any]:
     costs = {cost["cell"]: cost for cost in read_jsonl(folder / "costs.jsonl")}
     items = json.loads((folder / "items.json").read_text("utf-8"))
     head = {key: told[key] for key in (*_HEAD, "baselines", "splits")}
-    head |= {"command": without_paths(head["command"]), "model": Path(head["model"]).name}
+    head |= {"commits": told.get("commits"), "command": without_paths(head["command"]), "model": Path(head["model"]).name}
     rows = [_reduced(row, costs.get(row["cell"])) for row in read_jsonl(folder / "results.jsonl")]
     for row in rows:
         file = folder / "cells" / row["cell"] / "metrics.jsonl"

@@ -151,13 +151,15 @@ def test_a_folder_of_neither_is_refused(tmp_path, capsys):
 
 def test_the_published_page_is_what_the_committed_raw_results_give(tmp_path):
     results = ROOT / "docs/results"
-    shutil.copy(results / "diagnosis.json", tmp_path)
-    (tmp_path / "study").mkdir()
-    for file in (results / "study").glob("*.json"):
-        shutil.copy(file, tmp_path / "study")
-    study_page.write(tmp_path)
-    assert (tmp_path / "study.md").read_text("utf-8") == (results / "study.md").read_text("utf-8")
-    for figure in (tmp_path / "study").glob("*.svg"):
+    own = tmp_path / "results"
+    raw = [f"study/{file.name}" for file in (results / "study").glob("*.json")]
+    for file in ("diagnosis.json", "split_mnist.json", "../methods/figures/more.json", *raw):
+        (own / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(results / file, own / file)
+    study_page.write(own)
+    for page in ("study.md", "choose.md"):
+        assert (own / page).read_text("utf-8") == (results / page).read_text("utf-8")
+    for figure in (own / "study").glob("*.svg"):
         assert figure.read_bytes() == (results / "study" / figure.name).read_bytes()
 
 
@@ -177,11 +179,37 @@ def test_the_page_of_choices_takes_its_figures_from_the_raw_results(tmp_path):
 
 def test_the_recommendation_says_the_times_that_the_study_measured():
     found = summarize(*study_raw.restored(json.loads((ROOT / "docs/results/study/edits.json").read_text("utf-8"))))
-    seconds = {entry["label"]: study_choose.chosen_trial(entry)["at"]["0.9"]["seconds"]["mean"] for entry in found["entries"]}
-    told = {choice.name: choice.compute for choice in CHOICES if choice.name in seconds}
-    assert set(told) == {"auto", "replay", "cpl"}
+    trials = {entry["label"]: study_choose.chosen_trial(entry) for entry in found["entries"]}
+    told = {choice.name: choice.compute for choice in CHOICES if choice.name in trials}
+    told |= {f"{choice.name}-no-data": choice.time(old_data=False) for choice in CHOICES if choice.alone is not None}
+    assert set(told) == set(trials) - {"none"} == {"auto", "replay", "cpl", "auto-no-data"}
     for name, times in told.items():
-        assert times == pytest.approx(seconds[name] / seconds["none"], abs=0.051), name
+        assert times == pytest.approx(study_choose.time_ratio(trials[name], trials["none"], "0.9"), abs=0.051), name
+
+
+def test_a_time_is_compared_over_the_seeds_that_both_reach():
+    def trial(**seeds):
+        points = {seed: [{"learned": 0.0, "seconds": 0.0}, {"learned": end, "seconds": took}] for seed, (end, took) in seeds.items()}
+        return {"trajectories": [{"seed": seed, "points": own} for seed, own in points.items()]}
+
+    own, base = trial(a=(1.0, 20.0), b=(1.0, 40.0), c=(0.4, 99.0)), trial(a=(1.0, 10.0), b=(0.2, 10.0), c=(1.0, 10.0), d=(1.0, 70.0))
+    assert study_choose.time_ratio(own, base, "0.5") == pytest.approx(2.0)
+    assert study_choose.time_ratio(own, trial(c=(1.0, 1.0)), "0.5") is None is study_choose.time_ratio(own, None, "0.5")
+
+
+def test_a_random_mask_does_not_count_as_cpl_in_the_verdicts_on_its_claims(tmp_path):
+    head, rows, costs, items = made_up(("none", "cpl"))
+    found = summarize(head, rows, costs, items)
+    before = study_claims.outside({"made": found}, tmp_path)
+    control = copy.deepcopy([row for row in rows if row["label"] == "cpl"])
+    for row in control:
+        row |= {"label": "cpl-control", "cell": f"control-{row['cell']}", "options": {"cpl": {"control": 0}}}
+        for point in row["trajectory"]:
+            for part in (*point["splits"].values(), *point["validation"].values()):
+                part["forgotten"] = 0
+    found = summarize(head, rows + control, costs, items)
+    assert {entry["label"] for entry in found["entries"]} == {"none", "cpl", "cpl-control"}
+    assert study_claims.outside({"made": found}, tmp_path) == before
 
 
 def test_seeds_of_a_trial_that_ended_alike_stand_in_one_line():

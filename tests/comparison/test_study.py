@@ -8,10 +8,13 @@ import shutil
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from comparison.conftest import run
+from forgetless.comparison.inputs import _check_memory
 from forgetless.comparison.plan import read_plan
 from forgetless.comparison.pool import Processes
 from forgetless.comparison.ray_pool import Cluster
@@ -19,6 +22,7 @@ from forgetless.comparison.run import compare
 from forgetless.comparison.worker import Job, Outcome, perform
 from forgetless.errors import InputError
 from forgetless.methods import METHODS
+from forgetless.train.settings import build_method
 
 
 def lines(study: Path) -> list[dict]:
@@ -54,6 +58,9 @@ def test_every_cell_has_a_row_that_agrees_with_its_run_folder(alone):
     assert found == json.loads((study / "comparison.json").read_text("utf-8"))
     costs = [json.loads(line) for line in (study / "costs.jsonl").read_bytes().splitlines()]
     assert all(cost["seconds"] > 0 and cost["peak_memory_bytes"] > 10**7 and cost["machine"]["cores"] for cost in costs)
+    assert found["commits"] == sorted({cost["commit"] for cost in costs if cost["commit"]})
+    commit = yaml.safe_load((study / "cells" / rows[0]["cell"] / "config.yaml").read_text("utf-8"))["git"]
+    assert costs[0]["commit"] == commit and found["commit"] == commit
     assert all(len(cost["seconds_at"]) == len(row["trajectory"]) for cost, row in zip(costs, rows, strict=True))
 
 
@@ -234,6 +241,10 @@ WRONG = {
         ("[none, replay]", "[none, {method: replay, old-data: false}]"),
         "data data, replay: replay has no old data to replay",
     ),
+    "a memory that is hidden, and nothing made up": (
+        ("[none, replay]", "[none, {method: auto, old-data: false, options: {texts: 0, prompted: 0}}]"),
+        "data data, auto: auto has no old data to replay",
+    ),
     "an item in two files": (("retain-heldout: retain-heldout.jsonl", "retain-heldout: retain.jsonl"), "stand in both"),
 }
 
@@ -247,6 +258,14 @@ def test_wrong_files_are_refused_before_anything_is_written(place, name):
     with pytest.raises(InputError) as caught:
         compare(read_plan(place / "plan.yaml"), place / "study", no_pool, METHODS, command="", show=False)
     assert told in str(caught.value) and not (place / "study").exists()
+
+
+@pytest.mark.parametrize("names", [("auto", "kl"), ("replay", "null-space")])
+def test_a_chain_that_makes_up_what_is_old_can_do_without_old_data(names):
+    _check_memory(SimpleNamespace(label="one", old_data=False), build_method(names, {}, METHODS), {})
+    idle = build_method(names, {"null-space" if "null-space" in names else "auto": {"strength": 0.0}}, METHODS)
+    with pytest.raises(InputError, match="one has no old data to replay"):
+        _check_memory(SimpleNamespace(label="one", old_data=False), idle, {})
 
 
 def test_an_empty_file_and_a_folder_of_something_else_are_refused(place):

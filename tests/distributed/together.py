@@ -37,6 +37,8 @@ CASES = {
     "gradient-protection-element": ("gradient-protection", {"statistic": "element", "history": 5}),
     "packnet": ("packnet", {}),
     "null-space": ("null-space", {}),
+    "auto": ("auto", {"ratio": 0.5}),
+    "wise": ("wise", {"alpha": 0.5}),
 }
 RESHAPING = {"progressive": ("progressive", {}), "lora": ("lora", {"rank": 2}), "supermask": ("supermask", {}), "osf": ("osf", {})}
 """Methods that change the model: with FSDP in its first task only, before it is sharded, or not at all."""
@@ -124,6 +126,8 @@ def stream(kind: str, name: str, options: dict, tasks: int = 2, **wrapping) -> d
         if kind in ("one", "ddp") or not index:
             torch.manual_seed(7)
             model = wrapped(kind, method.prepare(plain(model), task), **wrapping)
+        else:
+            assert method.prepare(model, task) is model
         with fl.attach(method, model, optimizer_of(model), task, loss_fn) as session:
             told += steps(session, model, 0, STEPS)
         violations.append(session.constraint_violation)

@@ -11,6 +11,8 @@ from forgetless.errors import InputError
 from forgetless.streams.builders import make_stream
 from forgetless.streams.facts import facts
 from forgetless.streams.files import from_files
+from forgetless.streams.run import language_rate
+from forgetless.streams.settings import StreamSettings
 from forgetless.streams.stream import LanguageStream, check_setting
 from forgetless.streams.world import _diseases, _elements, _territories, world_facts
 
@@ -185,3 +187,9 @@ def test_errors_of_files_come_with_their_line(tmp_path):
         from_files([])
     with pytest.raises(InputError, match="limit"):
         from_files([good], limit=0)
+
+
+def test_the_recipe_has_a_learning_rate_of_its_own_where_none_is_given():
+    for method, rate in ((("auto",), 1e-3), (("kl", "null-space"), 1e-3), (("replay",), 3e-5)):
+        assert language_rate(StreamSettings(stream="world-facts", method=method)) == rate
+        assert language_rate(StreamSettings(stream="world-facts", method=method, lr=0.5)) == 0.5

@@ -1,8 +1,8 @@
 """What can be recommended: methods and chains with their costs in numbers.
 
 Bytes are per parameter of an fp32 model, by what the method has to keep. ``compute`` is the rough time to learn as much, against
-plain training's: by what the method has to do, and for replay and CPL by what was seen on a 135M-parameter language model (one
-or two seeds). `benchmarks/` measures.
+plain training's: by what the method has to do, and for auto, replay and CPL by what a 135M-parameter language model took at five seeds
+(docs/results/study.md). `benchmarks/` measures.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Choice:
             some; little.
         reason: one sentence, with where it is known from.
         single: makes sense where there is one task only.
+        alone: ``compute`` where there is no old data, if that is another.
     """
 
     methods: tuple[str, ...]
@@ -42,6 +43,11 @@ class Choice:
     reason: str
     arguments: tuple[str, ...] = ()
     single: bool = True
+    alone: float | None = None
+
+    def time(self, *, old_data: bool) -> float:
+        """``compute`` with old data or without."""
+        return self.compute if old_data or self.alone is None else self.alone
 
     @property
     def name(self) -> str:
@@ -55,10 +61,11 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         ("auto",), False, False, ("language",), lambda tasks: 0.0, 0.9, "wide",
         "the recipe: replay of the old examples, if there are any, and steps only where old inputs do not lie, which also keeps other "
-        "kinds of knowledge; about a fifth of the weights is trained; without old data it takes about twice plain's time",
+        "kinds of knowledge; about a fifth of the weights is trained",
+        alone=2.0,
     ),
     Choice(
-        ("replay",), True, False, ALL, lambda tasks: 0.0, 0.8, "strong",
+        ("replay",), True, False, ALL, lambda tasks: 0.0, 1.5, "strong",
         "training on old examples beside the new is the strongest simple protection, and also of much that is like them; "
         "it costs a second batch a step and no memory on the device",
     ),
@@ -68,7 +75,7 @@ CHOICES: tuple[Choice, ...] = (
         ("cpl.refresh=4",),
     ),
     Choice(
-        ("cpl",), True, False, ALL, lambda tasks: 0.25, 1.5, "strong",
+        ("cpl",), True, False, ALL, lambda tasks: 0.25, 1.7, "strong",
         "holds back every weight on which old and new data disagree; keeps what its reference covers; learns more slowly",
         ("cpl.refresh=4", "cpl.retain_batches=1"),
     ),

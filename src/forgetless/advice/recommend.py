@@ -114,13 +114,14 @@ def _worth(choice: Choice, situation: Situation) -> float:
     keeps = {"exact": 3.0, "wide": 2.4, "strong": 2.0, "some": 1.0, "weak": 0.6, "none": 0.0}[choice.guarantee]
     strict = 1.0 + 1.0 / (1.0 + 100 * situation.loss)
     brakes = (len(choice.methods) > 1) * (0.6 if situation.loss < 0.01 else -0.6)
-    return keeps * strict - 0.25 * choice.compute + brakes - 0.05 * choice.bytes_per_parameter(situation.tasks)
+    return keeps * strict - 0.25 * choice.time(old_data=situation.old_data) + brakes - 0.05 * choice.bytes_per_parameter(situation.tasks)
 
 
 def _reasons(choice: Choice, situation: Situation) -> list[str]:
     found = [choice.reason]
     needed = choice.bytes_per_parameter(situation.tasks) * situation.parameters
-    found.append(f"about {choice.compute:g} times plain training's time to learn as much, {needed / 1e9:.2g} GB more memory")
+    times = choice.time(old_data=situation.old_data)
+    found.append(f"about {times:g} times plain training's time to learn as much, {needed / 1e9:.2g} GB more memory")
     if choice.guarantee == "exact":
         found.append("nothing of the earlier tasks is lost, to the last bit, where the task is known")
     elif situation.loss < 0.01:

@@ -55,7 +55,7 @@ def methods(
                 "name": name,
                 "summary": method.summary,
                 "source": method.source,
-                "needs_old_data": method.needs_retain or method.keeps_examples,
+                "needs_old_data": method.needs_retain or (method.keeps_examples and name != "auto"),  # which does without
                 "needs_task_identity": method.needs_task_id,
                 "extra_memory": method.extra_memory,
                 "extra_compute": method.extra_compute,

@@ -20,7 +20,7 @@ def stream(
     stream_arg: Annotated[list[str] | None, typer.Option("--stream-arg", help="OPTION=VALUE of the stream. Repeatable.")] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="How many runs, with seeds from 0 on.")] = 5,
     optimizer: Annotated[str | None, typer.Option("--optimizer", help="Left out: adam for classifiers, adamw for language models.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Left out: 1e-3 for classifiers, 3e-5 for language models.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Left out: 1e-3; for language models 3e-5, but by auto 1e-3.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimizer steps a task (classifiers).")] = 500,
     epochs: Annotated[int, typer.Option("--epochs", help="The most passes over a task (language models).")] = 10,
     until_learned: Annotated[float, typer.Option("--until-learned", help="Next task at this share learned (language models).")] = 0.9,

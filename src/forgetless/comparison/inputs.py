@@ -13,7 +13,7 @@ from forgetless.core.checks import check_method
 from forgetless.core.method import Chain, Method
 from forgetless.data.question import Question
 from forgetless.errors import InputError
-from forgetless.methods.auto import Auto
+from forgetless.methods.null_space import NullSpace
 from forgetless.train.settings import build_method
 from forgetless.train.splits import read_splits
 
@@ -58,8 +58,9 @@ def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapp
 
 def _check_memory(cell: Cell, method: Method, splits: Mapping[str, Any]) -> None:
     """Refuse what replays old data where there is none: it would be plain training under another name."""
-    parts = [part for part in (method.methods if isinstance(method, Chain) else (method,)) if part.keeps_examples]
-    if parts and not isinstance(method, Auto) and (not cell.old_data or "retain" not in splits):
+    parts = method.methods if isinstance(method, Chain) else (method,)
+    made_up = any(isinstance(part, NullSpace) and part.makes_up for part in parts)
+    if any(part.keeps_examples for part in parts) and not made_up and (not cell.old_data or "retain" not in splits):
         what = f"{cell.label} has no old data to replay"
         raise InputError(what, mend="Name a file of questions to keep, as retain, or leave the method out")
 

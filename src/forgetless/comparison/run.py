@@ -112,6 +112,7 @@ class _Comparison:
         head = {"format": 1, "title": self.plan.title, "command": command, "commit": origin["git"], "versions": origin["versions"]}
         plain = self.plan.model_dump(mode="json")
         head |= {key: plain[key] for key in ("model", "scorer", "template", "budget", "levels", "seeds", "validation")}
+        head["commits"] = sorted({cost["commit"] for cost in self.costs.values() if cost["commit"]})
         head |= {"baselines": self.plan.compared_with, "splits": kinds(self.ready)}
         rows = [self.rows[cell.id] for cell in self.cells if cell.id in self.rows]
         found = summarize(head, rows, list(self.costs.values()), self.items)

@@ -172,6 +172,7 @@ class Study:
         cost = {"cell": cell.id} | {key: summary[key] for key in ("seconds", "eval_seconds", "peak_memory_bytes")}
         machine = folder / MACHINE
         cost["machine"] = json.loads(machine.read_text("utf-8")) if machine.is_file() else None
+        cost["commit"] = yaml.safe_load((folder / "config.yaml").read_text("utf-8")).get("git")
         return row, cost | {"seconds_at": [line.get("seconds", summary["seconds"]) for line in lines]}
 
     def course(self, cell: Cell, items: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ one seed), or null where no seed has a value. Shares are in [0, 1]. A is the ret
 
 ```
 {"format": 1, "title", "command", "commit", "versions", "model", "scorer", "template",
+ "commits": [of the program, when the cells were trained],
  "budget": {"epochs", "steps", "seconds", "until_learned"},        # one of the first three is a number, the others null
  "levels": [0.5, 0.8, 0.9], "seeds": [0, 1, 2], "validation": 0.3, "baselines": ["none", "replay"],
  "splits": {"A": "retain"|null, "B": "retain-heldout"|null, "C": [names of probes]},

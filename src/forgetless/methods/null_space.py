@@ -123,6 +123,11 @@ class NullSpace(Adjustable):
     def random(self, state: Tensor) -> None:
         self.draw.set_state(state.cpu())
 
+    @property
+    def makes_up(self) -> bool:
+        """Whether it makes up what stands for the old, where the model is a language model and there is no retain set."""
+        return self.strength != 0 and bool(self.texts or self.prompted)
+
     def prepare(self, model: nn.Module, task: Task) -> nn.Module:
         thaw(model)  # what a training that was broken off left frozen
         if self.strength != 0 and (self.covariance or task.retain is not None or self._speaks_for(model, task)):

@@ -143,7 +143,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Cells", f"{cells['finished']} of {cells['total']} finished, {cells['failed']} failed, {cells['pruned']} pruned"),
         ("Kept for choosing", f"{percent(report['validation'])} of the items to keep; figures are of the others"),
         ("Scorer", str(report.get("scorer") or "exact")),
-        ("Commit", str(report.get("commit") or "unknown")),
+        ("Commit", ", ".join(report.get("commits") or [str(report.get("commit") or "unknown")])),
         ("Versions", ", ".join(f"{name} {version}" for name, version in report["versions"].items())),
     ]
 

@@ -24,10 +24,12 @@ from forgetless.streams.settings import StreamSettings
 from forgetless.streams.stream import ClassStream, ClassTask, LanguageTask, Stream, check_setting
 from forgetless.train.folder import lock_file
 from forgetless.train.provenance import provenance
-from forgetless.train.settings import Settings
+from forgetless.train.settings import Settings, default_rate
 
 MAY_DIFFER = {"versions", "git", "seeds", "device"}
 """Keys of ``config.yaml`` that a resumed run need not share: more seeds may be added to a run, and it may go on elsewhere."""
+STREAM_RATE = 3e-5
+"""The learning rate of a language model, where none is given and the method asks for no other."""
 
 
 def run_stream(
@@ -104,7 +106,7 @@ def one_seed(stream: Stream, settings: StreamSettings, method: Method, seed: int
         model=settings.model,
         files={},
         optimizer=settings.optimizer or "adamw",
-        lr=settings.lr or 3e-5,
+        lr=language_rate(settings),
         epochs=settings.epochs,
         batch_size=settings.batch_size or 8,
         eval_batch_size=EVAL_BATCH,
@@ -113,6 +115,11 @@ def one_seed(stream: Stream, settings: StreamSettings, method: Method, seed: int
     )
     language = place(load_model(settings.model), settings.device, settings.dtype)
     return run_language(stream, language, method, seed=seed, settings=training, memory=settings.memory, advance=advance)
+
+
+def language_rate(settings: StreamSettings) -> float:
+    """The learning rate of a stream for a language model."""
+    return settings.lr or default_rate(settings.method, STREAM_RATE)
 
 
 def summarise(settings: StreamSettings, stream: Stream, records: list[SeedRecord]) -> dict[str, Any]:

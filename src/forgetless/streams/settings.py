@@ -22,7 +22,7 @@ class StreamSettings:
         method, method_args: as in `forgetless.train.settings.Settings`.
         seeds: how many runs, with the seeds 0, 1, ...
         optimizer: adamw, adam, sgd or momentum; None: adam for classifiers, adamw for language models. New for each task.
-        lr: None: 1e-3 for classifiers, 3e-5 for language models.
+        lr: None: 1e-3 for classifiers and by auto and null-space, 3e-5 for language models by others.
         steps: optimizer steps a task, for classifiers.
         epochs: the most passes over a task, for language models.
         until_learned: for language models, go on to the next task at this share of the task learned.

@@ -159,9 +159,9 @@ def parse_method_args(pairs: Sequence[str], methods: Sequence[str]) -> dict[str,
     return found
 
 
-def default_rate(names: Sequence[str]) -> float:
-    """The learning rate of a training for which none is given."""
-    return RECIPE_RATE if {"auto", "null-space"} & set(names) else RATE
+def default_rate(names: Sequence[str], other: float = RATE) -> float:
+    """The learning rate of a language model's training for which none is given: the recipe wants one of its own."""
+    return RECIPE_RATE if {"auto", "null-space"} & set(names) else other
 
 
 def check_methods(names: Sequence[str], known: Mapping[str, type[Method]]) -> None:
