@@ -342,8 +342,10 @@ def test_trials_are_stopped_the_same_with_one_and_with_two_at_a_time_and_only_at
     alone = run(place, "first")["entries"][0]["chosen"]["trial"]
     assert all(row["trial"] != alone for row in pruned), "the trial that the first seed alone would choose gets its other seeds"
     change(place, "seeds: [4]", "seeds: [4, 7]")
-    run(place, "two", jobs=2, prune=True)
+    whole = run(place, "two", jobs=2, prune=True)
     assert (place / "two/results.jsonl").read_bytes() == (place / "study/results.jsonl").read_bytes()
+    assert run(place, "two", prune=True) == whole
+    assert (place / "two/results.jsonl").read_bytes() == (place / "study/results.jsonl").read_bytes(), "nor does it differ when asked again"
 
 
 def test_two_cells_on_a_local_cluster_give_the_same_lines(alone, place):

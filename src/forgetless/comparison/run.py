@@ -109,6 +109,7 @@ class _Comparison:
             self._take(cell)
         self._write()
         self._train()
+        self._write()  # where nothing was left to train, what was stopped stands there too
         head = {"format": 1, "title": self.plan.title, "command": command, "commit": origin["git"], "versions": origin["versions"]}
         plain = self.plan.model_dump(mode="json")
         head |= {key: plain[key] for key in ("model", "scorer", "template", "budget", "levels", "seeds", "validation")}
