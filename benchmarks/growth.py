@@ -4,9 +4,9 @@
     python benchmarks/growth.py table docs/results/growth.json            # and draws docs/results/growth.svg beside it
 
 Small MLPs on random numbers, batches of 32, SGD, one thread. Time is of the processor for one training step, the median of 20 (the first
-3 left out); memory is what the method holds between two steps, in bytes, exactly: all tensors of its state. Of the memories the time is
-also that of the end of a task, where they are filled. An exponent of 1 is a straight line: log of the growth over log of what grew
-tenfold, at the upper end.
+3 left out); memory is what the method holds between two steps, in bytes, exactly: all tensors of its state, and what it added to the
+model. Of the memories the time is also that of the end of a task, where they are filled. An exponent of 1 is a straight line: log of the
+growth over log of what grew tenfold, at the upper end.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from forgetless.methods import METHODS
 
 WIDTHS = {100_000: 280, 300_000: 508, 1_000_000: 955, 3_000_000: 1687}
 """Parameters, about, of two hidden layers of so many units."""
+GROWN = (*COUNTED, "auto", "joint", "wise", "generative-replay", "lora", "osf", "packnet", "supermask", "progressive")
 TASKS = (1, 2, 5, 10, 20, 50)
 EXAMPLES = (100, 1_000, 10_000, 100_000)
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -44,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "replay": {"capacity": 200},
     "der": {"capacity": 200},
     "derpp": {"capacity": 200},
-    "packnet": {"prune": 0.5},
+    "packnet": {"prune": 0.95},  # so that weights are left for the fiftieth task
 }
 STORING: dict[str, str] = {"replay": "capacity", "der": "capacity", "derpp": "capacity", "agem": "capacity", "gem": "per_task"}
 STEPS, WARM, BATCH, INPUTS, CLASSES = 20, 3, 32, 64, 10
@@ -70,10 +71,16 @@ def held(method: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def train(method: Any, model: nn.Module, index: int, train_on: list[Any], *, last: bool = False) -> tuple[float, float]:
-    """One task; the median time of a step, and that of the task's end."""
+def size_of(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+
+
+def train(method: Any, model: nn.Module, index: int, train_on: list[Any], *, last: bool = False) -> tuple[float, float, nn.Module]:
+    """One task; the median time of a step, that of the task's end, and the model that the method made of the one given."""
     heads = (tuple(range(CLASSES)),) if index else ()
     task = Task(f"{index}", train_on, batches(2, 999), index=index, earlier_heads=heads, last=last, steps=STEPS)
+    model = method.prepare(model, task)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
     times = []
     session = attach(method, model, optimizer, task, loss_fn).start()
@@ -87,7 +94,7 @@ def train(method: Any, model: nn.Module, index: int, train_on: list[Any], *, las
         times.append(time.process_time() - began)
     began = time.process_time()
     session.close()
-    return statistics.median(times[WARM:]), time.process_time() - began
+    return statistics.median(times[WARM:]), time.process_time() - began, model
 
 
 def network(width: int) -> nn.Module:
@@ -99,18 +106,19 @@ def network(width: int) -> nn.Module:
 def by_parameters(name: str, size: int) -> dict[str, float]:
     """The second task of a larger and larger network."""
     model, method = network(WIDTHS[size]), METHODS[name](**OPTIONS.get(name, {}))
-    train(method, model, 0, batches(4, 1))
-    seconds, _ = train(method, model, 1, batches(4, 2))
-    return {"x": sum(p.numel() for p in model.parameters()), "seconds": seconds, "bytes": held(method)}
+    count, plain = sum(p.numel() for p in model.parameters()), size_of(model)
+    *_, model = train(method, model, 0, batches(4, 1))
+    seconds, _, model = train(method, model, 1, batches(4, 2))
+    return {"x": count, "seconds": seconds, "bytes": held(method) + size_of(model) - plain}
 
 
 def by_tasks(name: str, count: int) -> dict[str, float]:
     """The last of so many tasks, on 100 units."""
     model, method = network(100), METHODS[name](**OPTIONS.get(name, {}))
-    seconds = 0.0
+    seconds, plain = 0.0, size_of(model)
     for index in range(count):
-        seconds, _ = train(method, model, index, batches(4, index), last=index == count - 1)
-    return {"x": count, "seconds": seconds, "bytes": held(method)}
+        seconds, _, model = train(method, model, index, batches(4, index), last=index == count - 1)
+    return {"x": count, "seconds": seconds, "bytes": held(method) + size_of(model) - plain}
 
 
 def by_examples(name: str, count: int) -> dict[str, float]:
@@ -123,14 +131,14 @@ def by_examples(name: str, count: int) -> dict[str, float]:
         with attach(method, model, optimizer, Task("0", own, own, index=0, earlier_heads=(), steps=1), loss_fn):
             filled = 0.0
     else:
-        _, filled = train(method, model, 0, own)
-    seconds, _ = train(method, model, 1, batches(4, 6), last=True)
+        _, filled, _ = train(method, model, 0, own)
+    seconds, *_ = train(method, model, 1, batches(4, 6), last=True)
     return {"x": count, "seconds": seconds, "bytes": held(method), "filling": filled}
 
 
 KINDS = {
-    "parameters": (by_parameters, COUNTED, tuple(WIDTHS)),
-    "tasks": (by_tasks, COUNTED, TASKS),
+    "parameters": (by_parameters, GROWN, tuple(WIDTHS)),
+    "tasks": (by_tasks, GROWN, TASKS),
     "examples": (by_examples, tuple(STORING), EXAMPLES),
 }
 
@@ -151,7 +159,7 @@ def table(found: list[dict[str, Any]]) -> None:
     """Print the exponents as Markdown; those above a straight line are flagged."""
     print("| method | time by parameters | memory | time by tasks | memory | time by examples | memory |")
     print("|---|---|---|---|---|---|---|")
-    for name in COUNTED:
+    for name in GROWN:
         cells = []
         for kind in KINDS:
             for value in ("seconds", "bytes"):
@@ -169,18 +177,18 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same file every time
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, 3, figsize=(13, 7.4), layout="constrained")
-    colours = plt.get_cmap("tab20").colors
+    figure, panels = plt.subplots(2, 3, figsize=(13, 8.2), layout="constrained")
+    colours = [*plt.get_cmap("tab20").colors, *plt.get_cmap("Dark2").colors]
     for column, kind in enumerate(KINDS):
         for row, (value, label, scale) in enumerate((("seconds", "a step, ms", 1e3), ("bytes", "held by the method, MB", 1e-6))):
             panel = panels[row][column]
-            for index, name in enumerate(COUNTED):
+            for index, name in enumerate(GROWN):
                 points = [(x, y * scale) for x, y in curves(found, kind, value).get(name, []) if y]
                 if points:
                     panel.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.2, color=colours[index], label=name)
             panel.set(xscale="log", yscale="log", xlabel=kind, ylabel=label)
             panel.grid(alpha=0.25)
-    panels[0][0].legend(frameon=False, fontsize=7, ncols=2)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=8, ncols=9)
     figure.savefig(path, metadata={"Date": None})
 
 
