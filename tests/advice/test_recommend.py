@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import pytest
 
@@ -77,3 +78,23 @@ def test_every_situation_gets_a_choice_with_reasons_and_a_command():
 def test_nonsense_is_refused(change, option):
     with pytest.raises(InputError, match=option):
         Situation(**BASE | change)
+
+
+def test_the_list_says_that_the_recipe_does_without_old_data_and_replay_does_not():
+    from typer.testing import CliRunner
+
+    from forgetless.cli.main import app
+
+    found = CliRunner().invoke(app, ["methods", "--json"])
+    told = {row["name"]: row["needs_old_data"] for row in json.loads(found.stdout)}
+    assert told["auto"] is told["null-space"] is told["kl"] is False
+    assert told["replay"] is told["cpl"] is told["derpp"] is True
+
+
+def test_a_time_without_old_data_is_told_where_it_is_another():
+    auto = next(choice for choice in CHOICES if choice.name == "auto")
+    for old_data, times in ((True, auto.compute), (False, auto.alone)):
+        reasons = next(
+            one["reasons"] for one in recommend(Situation(**BASE | {"old_data": old_data}))["choices"] if one["method"] == "auto"
+        )
+        assert any(f"about {times:g} times plain" in reason for reason in reasons)

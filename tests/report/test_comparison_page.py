@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forgetless.errors import InputError
-from forgetless.report.comparison_page import comparison_charts, is_comparison, render, write_comparison
+from forgetless.report.comparison_page import comparison_charts, facts, is_comparison, render, write_comparison
 from forgetless.report.comparison_words import level_of, words
 from report.pages import EXAMPLE
 
@@ -178,3 +178,8 @@ def test_what_is_no_comparison_is_refused_and_nothing_is_written(tmp_path: Path,
     with pytest.raises(InputError):
         write_comparison(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["comparison.json"]
+
+
+def test_the_page_names_every_commit_at_which_cells_were_trained(report: dict[str, Any]) -> None:
+    assert dict(facts(report | {"commit": "new", "commits": ["old", "older"]}))["Commit"] == "old, older"
+    assert dict(facts(report | {"commit": "new", "commits": []}))["Commit"] == "new"
