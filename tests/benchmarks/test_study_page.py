@@ -212,6 +212,28 @@ def test_a_random_mask_does_not_count_as_cpl_in_the_verdicts_on_its_claims(tmp_p
     assert study_claims.outside({"made": found}, tmp_path) == before
 
 
+@pytest.mark.parametrize("better", [True, False])
+def test_a_claim_on_pairs_is_judged_by_what_each_forgets_of_b(tmp_path, better):
+    head, rows, costs, items = made_up(("none", "cpl"))
+    made = []
+    forgets = {"cpl-control": True} if better else {}
+    for ours, other in study_claims.PAIRS.values():
+        forgets |= {ours: not better, other: better}
+    for label, all_of_it in forgets.items():
+        for row in copy.deepcopy([row for row in rows if row["label"] == ("cpl" if label.startswith("cpl") else "none")]):
+            row |= {"label": label, "cell": f"{label}-{row['cell']}"}
+            for point in row["trajectory"]:
+                for part in (*point["splits"].values(), *point["validation"].values()):
+                    part["forgotten"] = part["right_before"] if all_of_it else 0
+            made.append(row)
+    sets = {"made": summarize(head, made, costs, items)}
+    verdict, told = study_claims.optimizers(sets, tmp_path)
+    assert verdict == ("holds" if better else "does not hold") and all(f"{name}: cpl" in told for name in study_claims.PAIRS)
+    assert study_claims.control(sets, tmp_path)[0] == ("holds" if better else "not measured")
+    without = {"made": summarize(head, [row for row in made if row["label"] != "momentum"], costs, items)}
+    assert study_claims.optimizers(without, tmp_path) == study_claims.NOT  # two optimizers are not three
+
+
 def test_seeds_of_a_trial_that_ended_alike_stand_in_one_line():
     rows = [("a_none_adamw_1e-05_12ab_s0", "pruned", "behind"), ("a_none_adamw_1e-05_12ab_s1", "pruned", "its trial")]
     rows += [("a_none_adamw_1e-05_12ab_s2", "pruned", "its trial"), ("a_cpl_adamw_1e-05_34cd_s2", "failed", "its trial")]
