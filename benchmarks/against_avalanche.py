@@ -25,6 +25,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import raw
+
 TASKS, EXAMPLES, BATCH, EPOCHS = 5, 1024, 128, 3
 METHODS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "none": ({}, "Naive", {}),
@@ -179,7 +181,7 @@ def main() -> int:
         print("skipped: avalanche-lib is not installed here, so there is nothing to compare with (pip install avalanche-lib)")
         return 0
     found = measure(given.repeats)
-    given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    given.out.write_text(json.dumps(raw.named(given.out, found, [0]), indent=1) + "\n", encoding="utf-8")
     table(found)
     return 0
 

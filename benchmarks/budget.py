@@ -16,6 +16,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import raw
 from forgetless.data.demo_airports import airport_questions
 from forgetless.data.demo_facts import other_facts, world_facts
 from forgetless.data.model import EMBEDDED, load_model
@@ -217,6 +218,7 @@ def main() -> None:
         for method, budget in [("none", None), *((name, BUDGET) for name in options.methods)]:
             for seed in options.seeds:
                 found["runs"].append(run(options.work, seed, method, budget, options))
+                found = raw.named(file, found, options.seeds)
                 write_json(file, found)
                 one = found["runs"][-1]
                 print(json.dumps({key: value for key, value in one.items() if key not in ("looks", "budget")}), flush=True)

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+import raw
 from forgetless.analysis.conflict import conflict
 from forgetless.analysis.correlation import correlation
 from forgetless.analysis.diagnose import Plan, diagnose
@@ -257,7 +258,9 @@ def main() -> None:
         "validation": {"protocol": protocol, "compared": compared(runs), "runs": runs}, "drift": correlated(runs),
         "torch": torch.__version__,
     }  # fmt: skip
-    write_json(arguments.out / "diagnosis.json", report)
+    file = arguments.out / "diagnosis.json"
+    report = raw.named(file, report, range(max(arguments.seeds)))
+    write_json(file, report)
     write_text(arguments.out / "diagnosis.html", render(report, title="SmolLM2-135M: what airport codes would make it forget"))
     print(tables(report))
 

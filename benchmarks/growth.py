@@ -12,7 +12,6 @@ growth over log of what grew tenfold, at the upper end.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import raw
 from counts import COUNTED
 from forgetless.core.session import attach
 from forgetless.core.state import flatten
@@ -202,12 +202,12 @@ def main() -> int:
     parts.add_parser("table").add_argument("file", type=Path)
     given = parser.parse_args()
     if given.part == "table":
-        found = json.loads(given.file.read_text("utf-8"))
+        found = raw.read(given.file)
         table(found)
         plot(found, given.file.with_suffix(".svg"))
         return 0
     torch.set_num_threads(1)
-    found = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else []
+    found = raw.read(given.out)
     for kind in given.kinds:
         run, names, sizes = KINDS[kind]
         for name in names:
@@ -215,7 +215,7 @@ def main() -> int:
                 if any((row["kind"], row["method"], row["size"]) == (kind, name, size) for row in found):
                     continue
                 found.append({"kind": kind, "method": name, "size": size} | run(name, size))
-                given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                raw.keep(given.out, found)
                 print(found[-1], flush=True)
     table(found)
     return 0

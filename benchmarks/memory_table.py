@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import raw
+
 CHUNK_BYTES = 16 << 20
 OPTIMIZERS = {"sgd": 0.0, "momentum": 4.0, "adamw": 8.0, "adamw-8bit": 2.0}
 """Bytes of state per trained parameter."""
@@ -156,6 +158,7 @@ def measure(out: Path, runs: int) -> None:
             command = [sys.executable, __file__, "child", name, optimizer, dtype]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
             found["runs"].append(key | json.loads(done.stdout.splitlines()[-1]))
+            found = raw.named(out, found, [0])
             out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             print(key, found["runs"][-1]["peak"], flush=True)
 

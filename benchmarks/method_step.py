@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import raw
 from counts import COUNTED
 from memory_table import network
 
@@ -114,16 +115,15 @@ def main() -> None:
     if given.part == "child":
         child(given.name, given.repeats)
     elif given.part == "table":
-        table(json.loads(given.file.read_text("utf-8")))
+        table(raw.read(given.file))
     else:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        found = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else []
+        found = raw.read(given.out)
         for name in RUNS:
             if all(row["method"] != name for row in found):
                 command = [sys.executable, __file__, "child", name, "--repeats", str(given.repeats)]
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 found.append(json.loads(said.splitlines()[-1]))
-                given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                raw.keep(given.out, found)
                 print(name, flush=True)
 
 

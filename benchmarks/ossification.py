@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import forgetless as fl
+import raw
 
 TASKS, STEPS, BATCH, RATE, HIDDEN, EXAMPLES = 10, 150, 64, 1e-3, 100, 200
 NAMES = {"none": "plain", "ewc": "EWC", "online-ewc": "online EWC"}
@@ -153,14 +154,15 @@ def main() -> None:
     parser.add_argument("--gamma", type=float, default=0.7)
     parser.add_argument("--plot-only", action="store_true", help="make table and figure again from ossification.json")
     arguments = parser.parse_args()
-    raw = arguments.out / "ossification.json"
+    file = arguments.out / "ossification.json"
     if arguments.plot_only:
-        found = json.loads(raw.read_text("utf-8"))
+        found = json.loads(file.read_text("utf-8"))
     else:
         torch.set_num_threads(1)
         found = measure(arguments.seeds, arguments.strengths, arguments.gamma)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        raw.write_text(json.dumps(found, indent=None).replace('{"method"', '\n{"method"') + "\n", "utf-8")
+        whole = raw.named(file, found, range(arguments.seeds))
+        file.write_text(json.dumps(whole, indent=None).replace('{"method"', '\n{"method"') + "\n", "utf-8")
     print(table(found))
     plot(found, arguments.out / "ossification.svg")
 

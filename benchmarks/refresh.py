@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import raw
+
 ITEMS = 48
 SETTINGS: dict[str, tuple[int, dict[str, Any] | None]] = {
     "plain": (24, None),
@@ -129,14 +131,14 @@ def main() -> int:
     parts.add_parser("table").add_argument("file", type=Path)
     given = parser.parse_args()
     if given.part == "table":
-        table(json.loads(given.file.read_text("utf-8")))
+        table(raw.read(given.file))
         return 0
-    found = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else []
+    found = raw.read(given.out)
     for seed in given.seeds:
         for name in SETTINGS:
             if name in given.only and not any(row["setting"] == name and row["seed"] == seed for row in found):
                 found.append(run(name, seed, given.questions, given.steps))
-                given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                raw.keep(given.out, found)
                 print(json.dumps(found[-1]), flush=True)
     table(found)
     return 0

@@ -22,6 +22,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import raw
+
 RAW = Path(__file__).parents[1] / "docs" / "results" / "split_mnist.json"
 TABLE = RAW.with_name("split-mnist.md")
 TUNED = RAW.with_name("split_mnist_tuning.json")
@@ -101,14 +103,14 @@ def main() -> None:
     parser.add_argument("--data", default=None, help="folder with the data; else as the stream finds it")
     arguments = parser.parse_args()
     if arguments.what == "table":
-        text = table(_read(RAW))
+        text = table(raw.read(RAW))
         TABLE.write_text(text, encoding="utf-8")
         print(text)
         return
     if arguments.what == "auto":
         methods = arguments.only.split(",") if arguments.only else list(AUTO_GRID)
         work(auto_cells(methods, arguments.seeds), AUTO_RAW, arguments.jobs, arguments.data)
-        print(auto_table(_read(AUTO_RAW)))
+        print(auto_table(raw.read(AUTO_RAW)))
         return
     if arguments.what == "why":
         work(WHY, LONGER, arguments.jobs, arguments.data)
@@ -140,7 +142,7 @@ def _cells(*, tuning: bool, seeds: int) -> list[dict[str, Any]]:
 
 def work(cells: list[dict[str, Any]], file: Path, jobs: int, data: str | None) -> None:
     """Run what is not yet in ``file``; each result is written at once."""
-    done = _read(file)
+    done = raw.read(file)
     key = ("setting", "method", "options", "seed")  # each file has one number of steps
     left = [cell for cell in cells if not any(all(row[k] == cell[k] for k in key) for row in done)]
     print(f"{len(cells) - len(left)} of {len(cells)} are there; {len(left)} to go", flush=True)
@@ -150,10 +152,7 @@ def work(cells: list[dict[str, Any]], file: Path, jobs: int, data: str | None) -
         for count, future in enumerate(as_completed(waiting), 1):
             row = future.result()
             done.append(row)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text("[\n" + ",\n".join(json.dumps(r) for r in sorted(done, key=_order)) + "\n]\n", encoding="utf-8")
-            temporary.replace(file)
+            raw.keep(file, sorted(done, key=_order))
             eta = (time.perf_counter() - began) / count * (len(left) - count) / 60
             print(
                 f"{count}/{len(left)} {row['setting']}/{row['method']} {row['options']} seed {row['seed']}: "
@@ -250,7 +249,7 @@ def _told(values: list[float]) -> str:
 def _tuned() -> dict[str, float]:
     """The strength with the best accuracy, for each setting and method of the grid."""
     best: dict[str, dict[str, Any]] = {}
-    for row in _read(TUNED):
+    for row in raw.read(TUNED):
         name = f"{row['setting']}/{row['method']}"
         if name not in best or row["acc"] > best[name]["acc"]:
             best[name] = row
@@ -292,7 +291,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines.append(f"| {NAMES.get(method, method)} | {' | '.join(cells)} | {seconds:.0f} | {told} |")
     chosen = [f"{name} {value:g}" for name, value in sorted(_tuned().items())]
     lines += ["", f"Strengths, chosen on seed {TUNING_SEED}, which is not in the table: {'; '.join(chosen)}."]
-    for row in _read(LONGER):
+    for row in raw.read(LONGER):
         lines += ["", f"With {row['steps']} steps a task: {row['setting']} {row['method']}, seed {row['seed']}: {100 * row['acc']:.1f}."]
     lines += ["", NOTES.strip(), ""]
     return "\n".join(lines)
@@ -325,10 +324,6 @@ Made by `python benchmarks/split_mnist.py tune`, `run`, `why` and `table`, from 
 
 def _order(row: dict[str, Any]) -> tuple[Any, ...]:
     return SETTINGS.index(row["setting"]), list(OPTIONS).index(row["method"]), row["seed"], json.dumps(row["options"])
-
-
-def _read(file: Path) -> list[dict[str, Any]]:
-    return json.loads(file.read_text("utf-8")) if file.is_file() else []
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import raw
 from forgetless.comparison.curves import at_level
 from forgetless.files import write_text
 from forgetless.report.comparison_words import chosen_trial
@@ -153,7 +153,7 @@ def phrased(sets: Sets, labels: tuple[str, ...]) -> str:
 def accuracies(file: Path) -> dict[tuple[str, str], float]:
     """By setting and method, in percent."""
     found: dict[tuple[str, str], list[float]] = {}
-    for row in json.loads(file.read_text("utf-8")) if file.is_file() else []:
+    for row in raw.read(file):
         found.setdefault((row["setting"], row["method"]), []).append(100 * row["acc"])
     return {key: mean(values) for key, values in found.items()}
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import shlex
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,6 +22,7 @@ import yaml
 from forgetless.comparison.result import own_items
 from forgetless.errors import InputError
 from forgetless.files import read_jsonl, write_text
+from raw import processor, without_paths
 
 Row = dict[str, Any]
 _HEAD = ("format", "title", "command", "commit", "versions", "model", "scorer", "template", "budget", "levels", "seeds", "validation")
@@ -95,16 +94,9 @@ def restored(raw: dict[str, Any]) -> tuple[dict[str, Any], list[Row], list[Row],
 
 def machine(costs: list[Row]) -> dict[str, Any]:
     """The processor of this machine and its cores, or of those on which the cells ran where they say so."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*:\s*(.+)$", info.read_text("utf-8"), re.MULTILINE) if info.is_file() else []
     cores = {cost["machine"]["cores"] for cost in costs if cost.get("machine")} or {os.cpu_count()}
     gpus = sorted({cost["machine"]["gpu"] for cost in costs if cost.get("machine") and cost["machine"]["gpu"]})
-    return {"cpu": names[0] if names else platform.machine(), "cores": sorted(cores), "gpus": gpus}
-
-
-def without_paths(text: str) -> str:
-    """A command with the last part alone of every absolute path."""
-    return shlex.join(Path(part).name if part.startswith("/") else part for part in shlex.split(text))
+    return {"cpu": processor(), "cores": sorted(cores), "gpus": gpus}
 
 
 def _reduced(row: Row, cost: Row | None) -> Row:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import raw
 from forgetless.data.question import Question
 from forgetless.data.reading import to_row
 from forgetless.evaluation.packaged import packaged
@@ -54,7 +55,7 @@ def main() -> None:
         if (out / name / "summary.json").is_file():
             told = json.loads((out / name / "summary.json").read_text("utf-8"))
             training[name] = {"options": " ".join(options), **{key: told[key] for key in ("seed", "steps", "inject_total", "learned")}}
-    write_json(arguments.json, {"command": "python benchmarks/suites.py", "training": training, "suites": reports})
+    write_json(arguments.json, raw.named(arguments.json, {"training": training, "suites": reports}, [0]))
     page = arguments.json.with_suffix(".md")
     if page.is_file():
         head = page.read_text("utf-8").split(MARK)[0]

@@ -9,16 +9,18 @@ A dot is the mean accuracy of a method over its seeds; drawn strong is the metho
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 from ink import dot, path, svg, text
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import raw  # noqa: E402
+
 RAW = ROOT / "docs" / "results" / "split_mnist.json"
 FIGURES = ROOT / "docs" / "methods" / "figures"
 MORE = FIGURES / "more.json"
@@ -34,10 +36,9 @@ LEFT, RIGHT, ROW, WIDTH = 300, 700, 62, 760
 
 def results() -> dict[str, dict[str, tuple[float, float]]]:
     """For each setting and method the mean accuracy in percent and its standard error over seeds."""
-    rows: list[dict[str, Any]] = [*json.loads(RAW.read_text("utf-8"))]
+    rows = raw.read(RAW)
     there = {row["method"] for row in rows}
-    if MORE.exists():
-        rows += [row for row in json.loads(MORE.read_text("utf-8")) if row["method"] not in there]
+    rows += [row for row in raw.read(MORE) if row["method"] not in there]
     found: dict[str, dict[str, tuple[float, float]]] = {setting: {} for setting in SETTINGS}
     for setting, method in sorted({(row["setting"], row["method"]) for row in rows}):
         own = [100 * row["acc"] for row in rows if (row["setting"], row["method"]) == (setting, method)]
@@ -80,16 +81,15 @@ def draw(method: str, found: dict[str, dict[str, tuple[float, float]]]) -> str:
 
 def run(method: str) -> None:
     """Measure ``method`` with its default options as `benchmarks/split_mnist.py` does, and add it to more.json."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
     import split_mnist
     from forgetless.methods import METHODS
 
-    rows = [row for row in json.loads(MORE.read_text("utf-8")) if row["method"] != method] if MORE.exists() else []
+    rows = [row for row in raw.read(MORE) if row["method"] != method]
     for seed in range(SEEDS):
         for setting in SETTINGS if not METHODS[method].needs_task_id else ["task"]:
             rows.append(split_mnist.one({"setting": setting, "method": method, "options": {}, "seed": seed}, None))
             print(f"{setting} seed {seed}: {100 * rows[-1]['acc']:.1f}%", flush=True)
-    MORE.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", encoding="utf-8")
+    raw.keep(MORE, rows)
 
 
 def main() -> None:
