@@ -137,6 +137,41 @@ def test_the_words_name_the_method_that_forgot_least_at_equal_learning(report: d
     assert all("p = 0.0" in sentence or "p < 0.001" in sentence for sentence in proven)
 
 
+def test_of_levels_that_as_many_reach_the_highest_is_taken_in_any_order(report: dict[str, Any]) -> None:
+    entries = [entry for entry in report["entries"] if entry["data"] == "air"]
+    levels = sorted(report["levels"])
+    changed = json.loads(json.dumps(entries))
+    for entry in changed:
+        for trial in entry["trials"]:
+            for at in trial["at"].values():
+                at["reached"] = len(trial["seeds"])
+    assert level_of(changed, levels) == level_of(changed, levels[::-1]) == f"{levels[-1]:g}"
+    assert level_of(entries, levels) == level_of(entries, levels[::-1])
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "expected"),
+    [
+        (-0.1, 0.001, "Its lead over none is more than noise (p = 0.001)"),
+        (0.1, 0.001, "It is behind none in the 2 seeds where both reach it, which is more than noise (p = 0.001)"),
+        (0.1, 0.3, "It is behind none in the 2 seeds where both reach it, which is within noise (p = 0.30)"),
+        (0.0, 1.0, "It is level with none in the 2 seeds where both reach it, which is within noise (p = 1.00)"),
+    ],
+)
+def test_a_lead_is_a_lead_only_where_it_forgot_less(report: dict[str, Any], difference: float, p: float, expected: str) -> None:
+    changed = json.loads(json.dumps(report))
+    for entry in changed["entries"]:
+        if entry["label"] == "none":
+            for trial in entry["trials"]:
+                for at in trial["at"].values():
+                    at["reached"] = min(2, at["reached"])
+        elif "none" in entry["against"]:
+            for kinds in entry["against"]["none"]["at"].values():
+                kinds["B"] |= {"difference": difference, "p": p, "n": 2}
+    headline = words(changed).headlines[0]
+    assert "none forgot least" not in headline and "none did not reach it in every seed" in headline and expected in headline
+
+
 def test_it_is_said_where_the_choice_was_made_on_the_same_items(report: dict[str, Any]) -> None:
     assert any("chosen on items that no figure here is of" in limit for limit in words(report).limits)
     assert any("chosen on the same items" in limit for limit in words({**report, "validation": 0.0}).limits)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from forgetless.report.charts import axis, binned
-from forgetless.report.numbers import Share, duration, memory, percent, plain, points
+from forgetless.report.numbers import Share, duration, memory, percent, plain, points, short
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,8 @@ def test_percentages_never_round_to_all_or_nothing() -> None:
 
 def test_numbers_as_they_are_read() -> None:
     assert [duration(v) for v in (0.04, 59.6, 151, 3840)] == ["0.0 s", "1 min 00 s", "2 min 31 s", "1 h 04 min"]
-    assert [memory(v) for v in (512, 999_600, 2_314_000_000, None)] == ["512 B", "1 MB", "2.3 GB", "\N{EN DASH}"]
+    assert [memory(v) for v in (512.4, 999_600, 2_314_000_000, None, math.nan)] == ["512 B", "1 MB", "2.3 GB", *["\N{EN DASH}"] * 2]
+    assert [short(v) for v in (1e-16, -0.1234, 45.6)] == ["0", "-0.12", "46"]
     assert [plain(v) for v in (0, 3e-5, 0.1234, 12345.6, -2)] == ["0", "3.0e-05", "0.123", "12,346", "\N{MINUS SIGN}2"]
     assert [points(v) for v in (-0.071, 0.0001, 0.005)] == ["\N{MINUS SIGN}7.1", "0.0", "+0.5"]
 

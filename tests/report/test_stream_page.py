@@ -52,7 +52,18 @@ def test_of_many_items_some_are_drawn_at_even_distances(tmp_path: Path) -> None:
 
 def test_runs_of_different_settings_are_not_put_side_by_side(tmp_path: Path) -> None:
     runs = [write_stream(tmp_path / setting, "none", setting=setting) for setting in ("class", "task")]
-    with pytest.raises(InputError, match="different streams or settings"):
+    with pytest.raises(InputError, match="different streams, settings or tasks"):
+        write_stream_report(runs, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("change", [{"tasks": ["a", "b", "c"]}, {"source": "law.jsonl"}, {"tasks": ["second"]}])
+def test_runs_on_different_data_are_not_put_side_by_side(tmp_path: Path, change: dict[str, Any]) -> None:
+    runs = [write_stream(tmp_path / name, name) for name in ("none", "replay")]
+    for run, own in zip(runs, ({}, change), strict=True):
+        matrix = json.loads((run / "matrix.json").read_text())
+        (run / "matrix.json").write_text(json.dumps(matrix | {"stream": "from_files"} | own))
+    with pytest.raises(InputError, match=r"different streams, settings or tasks: from_files class \(a test\)"):
         write_stream_report(runs, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

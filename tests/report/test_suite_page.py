@@ -10,6 +10,7 @@ import pytest
 
 from forgetless.errors import InputError
 from forgetless.report.suite_page import is_evaluation, read_evaluation, render, suite_charts, write_suite_page
+from forgetless.report.suite_words import words
 from report.opened import Opened
 from report.pages import EVIL, evaluation
 from report.test_comparison_page import Cells, number
@@ -54,6 +55,29 @@ def test_the_verdict_counts_what_rose_and_fell() -> None:
     learned, forgotten = (sum(part["paired"][key] for part in parts if "paired" in part) for key in ("learned", "forgotten"))
     assert f"{learned} of 120 questions learned, {forgotten} forgotten" in text
     assert "refused before" in text and "right before" in text and "not corrected for their number" in text
+
+
+def test_the_headline_counts_the_questions_of_a_task_once_however_many_metrics_they_have() -> None:
+    report = evaluation()
+    task = {"task": "hellaswag", "metric": "acc", "higher_is_better": True, **{k: report["parts"][1][k] for k in ("n", "models", "paired")}}
+    fell = {"n": 60, "learned": 2, "forgotten": 20, "difference": -0.3, "low": -0.4, "high": -0.2, "p_value": 0.001}
+    rose = fell | {"learned": 20, "forgotten": 2, "difference": 0.3, "low": 0.2, "high": 0.4}
+    tasks = [task | {"paired": fell}, task | {"metric": "acc_norm", "paired": fell}]
+    tasks += [task | {"task": "toxic", "metric": metric, "higher_is_better": False, "paired": rose} for metric in ("rate", "acc")]
+    told = words(report | {"parts": [{"name": "harness", "tasks": tasks}]})
+    assert told.headline == (
+        f"{report['after']} against base: 2 of 60 questions learned, 20 forgotten. "
+        "Of 2 parts 0 rose and 1 fell beyond noise: worse on harness: hellaswag, acc."
+    )
+    assert len(told.parts) == 4 and "4 tests" in told.limits[-1]
+    assert told.parts[2].startswith("harness: toxic, rate (lower is better): 67% before, 80% after")
+
+
+def test_where_nothing_is_right_or_wrong_nothing_is_counted() -> None:
+    report = evaluation()
+    told = words(report | {"parts": report["parts"][2:]})
+    assert told.headline.endswith("no question was scored right or wrong, so none counts as learned or forgotten.")
+    assert "0 of 0" not in told.headline and told.parts[0].startswith("text: log perplexity changed by 0.01")
 
 
 def test_a_gate_is_told() -> None:

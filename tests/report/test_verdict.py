@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forgetless.report import read_run, verdict_sentences
+from forgetless.report.contrast import baseline_of
 from report.folders import count, write_lines, write_run
 
 
@@ -73,6 +75,19 @@ def test_the_epoch_of_equal_learning_is_looked_up(tmp_path: Path) -> None:
     assert len(told) == 1
     assert told[0].startswith("After epoch 2, where it was at equal learning (58%), none had forgotten")
     assert "17 of 105 held-out items of the same kinds" in told[0]
+
+
+def test_of_plain_runs_the_strongest_is_one_that_was_measured_and_learned_the_same(tmp_path: Path) -> None:
+    cpl, measured, more = (
+        read_run(write_run(tmp_path / name, method=method, items=64, keep=keep, heldout=heldout))
+        for name, method, keep, heldout in (("cpl", "cpl", 0.95, True), ("a", "none", 0.7, True), ("b", "none", 0.7, False))
+    )
+    assert baseline_of(cpl, [cpl, more, measured]) is measured
+    assert any("held-out" in sentence for sentence in verdict_sentences([cpl, more, measured]) if "Forgotten at the end" in sentence)
+    kept = read_run(write_run(tmp_path / "c", method="none", items=64, keep=1.0))
+    assert baseline_of(cpl, [cpl, measured, kept]) is kept
+    others = replace(kept, items=tuple(replace(item, prompt=f"{item.prompt}!") for item in kept.items))
+    assert baseline_of(cpl, [cpl, measured, others]) is measured
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def cost_charts(entries: Sequence[Entry], names: Sequence[str], level: str | Non
             continue
         marks = [point for one in series for point in one.points]
         ends = [0.0, *(p.x_high or p.x for p in marks)]
-        x = axis(label + (at if key == "seconds" else ""), ends, duration if key == "seconds" else _memory, start=0.0)
+        x = axis(label + (at if key == "seconds" else ""), ends, duration if key == "seconds" else memory, start=0.0)
         y = axis(f"forgotten{at}, % of {KINDS[kind]}", [v for p in marks for v in (p.y, p.high or 0.0)], percent, start=0.0)
         name = f"{title} beside forgetting"
         charts.append(draw(f"cost-{key}-{place}", name, x, y, series, last_values(name, series), "Left and low is best"))
@@ -155,12 +155,8 @@ def _paths(entries: Sequence[Entry], names: Sequence[str], kind: str) -> list[Se
     return series
 
 
-def _memory(value: float) -> str:
-    return memory(round(value))
-
-
 def _cost(key: str, value: float) -> str:
-    return duration(value) if key == "seconds" else _memory(value)
+    return duration(value) if key == "seconds" else memory(value)
 
 
 def _whole_points(value: float) -> str:

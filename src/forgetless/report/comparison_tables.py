@@ -56,7 +56,7 @@ def board(entries: Sequence[Entry], names: Sequence[str], level: str | None) -> 
         cells += [interval_cell(where[kind], path(entry, *stem, kind), percent, "forgotten") for kind in kinds]
         cells.append(interval_cell(trial["seconds"], path(entry, "trials", number, "seconds"), duration, "cost", most["seconds"]))
         key = "peak_memory_bytes"
-        cells.append(interval_cell(trial[key], path(entry, "trials", number, key), _memory, "cost", most[key]))
+        cells.append(interval_cell(trial[key], path(entry, "trials", number, key), memory, "cost", most[key]))
         rows.append([head, *cells])
     caption = "The chosen trial of each method. The bracket on a bar is the 95% interval over seeds (bootstrap)"
     return Table(caption, ["", "Learned at the end", *(heads[kind] for kind in kinds), "Training time", "Peak memory"], rows, "board")
@@ -100,7 +100,7 @@ def trial_table(entries: Sequence[Entry]) -> Table:
         wanted += [(f"{_NAMES[k]}, at {percent(float(level))} learned", ("at", level, k), texts.get(k, percent)) for k in _KEYS]
     wanted += [(f"{_NAMES[kind]}, area", ("area", kind), _area) for kind in "ABC"]
     wanted += [("training time", ("seconds",), duration), ("scoring time", ("eval_seconds",), duration), ("steps", ("steps",), plain)]
-    wanted += [("peak memory", ("peak_memory_bytes",), _memory)]
+    wanted += [("peak memory", ("peak_memory_bytes",), memory)]
     rows: list[Row] = [["seeds finished", *(f"{len(t['seeds'])}" + (f", {t['failed']} failed" if t["failed"] else "") for _, t in columns)]]
     for name, keys, text in wanted:
         cells = [interval_cell(_at(trial, keys), path(entry, "trials", trial["trial"], *keys), text) for entry, trial in columns]
@@ -186,7 +186,3 @@ def _mark(entry: Entry, trial: Mapping[str, Any]) -> str:
 
 def _area(value: float) -> str:
     return f"{value:.3f}"
-
-
-def _memory(value: float) -> str:
-    return memory(round(value))

@@ -31,7 +31,7 @@ def chosen_trial(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def level_of(entries: Sequence[Mapping[str, Any]], levels: Sequence[float]) -> str | None:
     """The level of learning that most chosen trials reach in every seed, of equals the highest; None where none does."""
     best: tuple[int, float] | None = None
-    for level in levels:
+    for level in sorted(levels):
         reached = sum(reaches(trial, f"{level:g}") for entry in entries if (trial := chosen_trial(entry)))
         if reached and (best is None or reached >= best[0]):
             best = (reached, level)
@@ -76,13 +76,21 @@ def _one_set(report: Mapping[str, Any], data: str, *, named: bool) -> tuple[str,
 
 
 def _proof(best: Mapping[str, Any], level: str, kind: str) -> str:
-    """Whether the best one's lead over each baseline is more than noise between seeds."""
+    """Whether the best one's lead over each baseline is more than noise between seeds.
+
+    A baseline that reaches the level in some seeds only may be ahead in these.
+    """
     told = []
     for baseline, found in best["against"].items():
         one = found["at"][level][kind]
-        if one["p"] is not None:
-            certain = one["p"] < SIGNIFICANT
-            told.append(f"its lead over {baseline} is {'more than noise' if certain else 'within noise'} ({p_value(one['p'])})")
+        if one["p"] is None:
+            continue
+        noise = f"{'more than noise' if one['p'] < SIGNIFICANT else 'within noise'} ({p_value(one['p'])})"
+        if one["difference"] < 0:
+            told.append(f"its lead over {baseline} is {noise}")
+        else:
+            stands = "it is behind" if one["difference"] > 0 else "it is level with"
+            told.append(f"{stands} {baseline} in the {one['n']} seeds where both reach it, which is {noise}")
     text = ", ".join(told)
     return f" {text[0].upper()}{text[1:]}." if text else ""
 

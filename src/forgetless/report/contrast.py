@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -78,8 +79,8 @@ class Contrast:
 def baseline_of(run: Run, runs: Sequence[Run]) -> Run | None:
     """The run to hold ``run`` against: the strongest plain one (``none``), of the same seed where there is one; else the first.
 
-    Of several plain runs (at several learning rates, say) the strongest is, among those that learned as much, the one that
-    forgot least: on held-out items, then on retained ones.
+    Of several plain runs (at several learning rates, say) the strongest is, among those that it can be compared with and that learned
+    as much, the one that forgot least: on held-out items, then on retained ones. Not to have measured that is worse than any figure.
     """
     plain = [other for other in runs if other.method == "none"]
     if run.method == "none" and plain:
@@ -89,11 +90,12 @@ def baseline_of(run: Run, runs: Sequence[Run]) -> Run | None:
     return None if first is run else first
 
 
-def _strength(rival: Run, run: Run) -> tuple[bool, float, float]:
+def _strength(rival: Run, run: Run) -> tuple[bool, bool, float, float]:
     mine, theirs = figures(run), figures(rival)
     learned = [(found.learned.share if found.learned else None) or 0.0 for found in (mine, theirs)]
-    lost = [share.share if share is not None else None for share in (theirs.forgotten.get(RETAIN_HELDOUT), theirs.forgotten.get(RETAIN))]
-    return (learned[1] < learned[0] - MARGIN, lost[0] or 0.0, lost[1] or 0.0)
+    shares = [share.share if share is not None else None for share in map(theirs.forgotten.get, (RETAIN_HELDOUT, RETAIN))]
+    heldout, retained = (math.inf if share is None else share for share in shares)
+    return obstacle_of(run, rival) is not None, learned[1] < learned[0] - MARGIN, heldout, retained
 
 
 def contrast(run: Run, baseline: Run | None) -> Contrast | None:
@@ -105,9 +107,9 @@ def contrast(run: Run, baseline: Run | None) -> Contrast | None:
         return None
     shared = [split for split in mine.forgotten if split in theirs.forgotten]
     parts = [SplitContrast(split, mine.forgotten[split], theirs.forgotten[split], paired(run, baseline, split)) for split in shared]
-    obstacle = _obstacle(run, baseline, mine.learned, theirs.learned)
     learning = paired(run, baseline, INJECT, before=False)
-    found = Contrast(run, baseline, mine.learned, theirs.learned, parts, None, obstacle, learning.p_value if learning else None)
+    p, obstacle = learning.p_value if learning else None, obstacle_of(run, baseline)
+    found = Contrast(run, baseline, mine.learned, theirs.learned, parts, None, obstacle, p)
     if found.equal or found.obstacle:
         return found
     leader, goal = (run, theirs.learned) if found.gap > 0 else (baseline, mine.learned)
@@ -129,15 +131,17 @@ def _after(run: Run, split: str, before: bool) -> dict[tuple[str, str], bool]:
     return {(item.id, item.prompt): item.after for item in run.items if item.split == split and item.before == before}
 
 
-def _obstacle(run: Run, baseline: Run, learned: Share, baseline_learned: Share) -> str | None:
+def obstacle_of(run: Run, baseline: Run) -> str | None:
+    """Why two runs cannot be compared at all; None where they can."""
     if run.model != baseline.model:
         return f"they trained different models ({run.model} and {baseline.model})"
     mine = {(item.id, item.prompt) for item in run.items if item.split == INJECT}
     theirs = {(item.id, item.prompt) for item in baseline.items if item.split == INJECT}
     if mine and theirs and mine != theirs:
         return "they learned different items"
-    if learned.total != baseline_learned.total:
-        return f"{learned.total} items were new to one and {baseline_learned.total} to the other"
+    new, baseline_new = figures(run).learned, figures(baseline).learned
+    if new and baseline_new and new.total != baseline_new.total:
+        return f"{new.total} items were new to one and {baseline_new.total} to the other"
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forgetless.report.charts import Axis, Chart, Point, Series, axis, draw
-from forgetless.report.numbers import percent, plain
+from forgetless.report.numbers import percent, plain, short
 
 WORST, BEST = "most harmful", "least harmful"
 _FLOOR = -1.0  # the lowest R² drawn
@@ -65,7 +65,7 @@ def item_chart(report: Mapping[str, Any]) -> Chart:
         for item in items
     ]
     x = axis("rank, the most harmful first", [1, len(items)], plain, whole=True, start=1, end=max(2, len(items)))
-    y = axis("predicted change of the retain loss, nats", [0.0, *(point.y for point in points)], _short)
+    y = axis("predicted change of the retain loss, nats", [0.0, *(point.y for point in points)], short)
     against = f"{report['against']} of {len(items)} above zero"
     return draw("harm-ranking", "What one step on each question does to the retain loss", x, y, [Series(0, points)], against)
 
@@ -106,7 +106,7 @@ def validation_charts(report: Mapping[str, Any]) -> list[tuple[Chart, list[str]]
         x = axis("seed", [0, row["seeds"] - 1], plain, whole=True, start=0, end=max(1, row["seeds"] - 1))
         title = f"Retain loss after training by {optimizer}"
         summary = f"More after the most harmful questions in {row['more']} of {row['seeds']} seeds"
-        chart = draw(f"validation-{optimizer}", title, x, axis("change of the retain loss, nats", values, _short), series, summary)
+        chart = draw(f"validation-{optimizer}", title, x, axis("change of the retain loss, nats", values, short), series, summary)
         found.append((chart, [WORST, BEST]))
     return found
 
@@ -129,7 +129,7 @@ def scatter_of_runs(id: str, title: str, row: Mapping[str, Any]) -> tuple[Chart,
         )
         for point in row["points"]
     ]
-    x = axis("KL to the base on the new task, nats a token", [0.0, *(p["kl"] for p in row["points"])], _short, start=0)
+    x = axis("KL to the base on the new task, nats a token", [0.0, *(p["kl"] for p in row["points"])], short, start=0)
     y = axis("questions forgotten", [0.0, *(p["forgotten"] for p in row["points"])], plain, start=0)
     rank = "not defined" if row["spearman"] is None else f"{row['spearman']:.2f}"
     if row["spearman_low"] is not None:
@@ -148,14 +148,10 @@ def _scatter(step: str, points: Sequence[Mapping[str, Any]], trusted: float | No
     low, high = min(ends), max(ends)
     if high > low:
         series.append(Series(1, [Point(low, low, "as predicted"), Point(high, high, "as predicted")]))
-    x, y = axis("predicted, nats", ends, _short), axis("real, nats", ends, _short)
+    x, y = axis("predicted, nats", ends, short), axis("real, nats", ends, short)
     title = f"Predicted and real change, {step} at {chosen['rate']:g}"
     return draw(f"curve-{step}", title, x, y, series, f"{title}: R² {plain(chosen['r2'])}"), ["one step on one question", "as predicted"]
 
 
 def _powers(label: str, values: Sequence[float]) -> Axis:
     return axis(label, values, lambda value: f"1e{value:g}", whole=True)
-
-
-def _short(value: float) -> str:
-    return "0" if abs(value) < 1e-15 else f"{value:.2g}"

@@ -39,16 +39,6 @@ def write_diagnosis(report: Mapping[str, Any], out: Path, *, png: bool = False) 
     return [out / "diagnosis.json", out / "report.html", *(write_plots(report, out) if png else [])]
 
 
-def write_diagnosis_page(folder: Path, out: Path, *, title: str | None = None) -> Path:
-    """Write the page on the diagnosis in ``folder`` to the file ``out`` and return it.
-
-    Raises:
-        InputError: it holds none.
-    """
-    write_text(out, render(read_diagnosis(folder), title=title))
-    return out
-
-
 def read_diagnosis(path: Path) -> dict[str, Any]:
     """Read a ``diagnosis.json``, or the one in a folder.
 

@@ -99,6 +99,14 @@ def figures(run: Run) -> Figures:
     )
 
 
+def left(run: Run, split: str) -> Share | None:
+    """What a finished run left, which need not be what it had after its last epoch: learned of new items, forgotten of others."""
+    if run.summary is None:
+        return None
+    found = figures(run)
+    return {INJECT: found.learned, INJECT_HELDOUT: found.learned_heldout, **found.forgotten}.get(split)
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """A short distinct name for each run: its method, then its learning rate, its seed, its folder, a number."""
     rates: dict[str, set[object]] = {}

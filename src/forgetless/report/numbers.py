@@ -72,9 +72,9 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def memory(size: int | None) -> str:
+def memory(size: float | None) -> str:
     """Bytes in decimal units."""
-    if size is None:
+    if size is None or not math.isfinite(size):
         return NONE
     value = float(size)
     for unit in ("B", "kB", "MB"):
@@ -95,6 +95,11 @@ def plain(value: float | None) -> str:
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.001 else f"{value:.1e}"
+
+
+def short(value: float) -> str:
+    """A number beside an axis: in two significant digits, and zero where only rounding keeps it from being that."""
+    return "0" if abs(value) < 1e-15 else f"{value:.2g}"
 
 
 def ratio(value: float) -> str:

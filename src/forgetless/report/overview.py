@@ -86,10 +86,9 @@ def _cost(group: Group, name: str, most: float) -> Cell:
     if not values:
         return Cell(NONE)
     mean, low, high = mean_interval(values) if len(values) > 1 else (values[0], values[0], values[0])
-    text = duration(mean) if name == "seconds" else memory(round(mean))
-    spread = f"{duration(low)} to {duration(high)}" if name == "seconds" else f"{memory(round(low))} to {memory(round(high))}"
-    small = spread if len(values) > 1 else ""
-    return Cell(text, values[0] if len(values) == 1 else mean, small, name, "cost", mean / most if most else None)
+    told = duration if name == "seconds" else memory
+    small = f"{told(low)} to {told(high)}" if len(values) > 1 else ""
+    return Cell(told(mean), values[0] if len(values) == 1 else mean, small, name, "cost", mean / most if most else None)
 
 
 def figure_table(found: Sequence[Figures]) -> list[FigureRow]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forgetless.evaluation.paired import mean_interval
-from forgetless.report.contrast import MARGIN, SIGNIFICANT
+from forgetless.report.contrast import MARGIN, SIGNIFICANT, obstacle_of
 from forgetless.report.figures import figures
 from forgetless.report.groups import Group
 from forgetless.report.numbers import p_value, percent, points
@@ -70,11 +70,11 @@ def over_seeds(groups: Sequence[Group]) -> tuple[str, list[Difference]] | None:
     found = []
     for group in groups:
         rivals = [other for other in plain or list(groups)[:1] if other is not group]
-        if group in plain or not rivals:
+        if group in plain:
             continue
-        best = min(rivals, key=lambda rival: _strength(rival, group, split))
-        difference = _difference(group, best, split)
-        found += [difference] if difference is not None and difference.n > 1 else []
+        differences = [one for rival in rivals if (one := _difference(group, rival, split)) is not None]
+        best = min(differences, key=lambda one: _strength(one.baseline, one.group, split), default=None)
+        found += [best] if best is not None and best.n > 1 else []
     return (split, found) if found else None
 
 
@@ -117,9 +117,11 @@ def _strength(rival: Group, group: Group, split: str) -> tuple[bool, float]:
 
 
 def _difference(group: Group, baseline: Group, split: str) -> Difference | None:
+    """Over the seeds whose two runs can be compared; None where there are none."""
     mine, theirs = _shares(group, split), _shares(baseline, split)
-    common = [seed for seed in mine if seed in theirs]
-    if not common or group.runs[0].model != baseline.runs[0].model:
+    by_seed, rivals = ({run.seed: run for run in one.runs} for one in (group, baseline))
+    common = [seed for seed in mine if seed in theirs and obstacle_of(by_seed[seed], rivals[seed]) is None]
+    if not common:
         return None
     learned, forgotten = ((_mean([own[seed][place] for seed in common]) for own in (mine, theirs)) for place in (0, 1))
     gaps = [mine[seed][1] - theirs[seed][1] for seed in common]

@@ -66,14 +66,17 @@ def read_stream_runs(folders: Sequence[Path]) -> list[StreamRun]:
         InputError: a folder is no such run, or they went through different streams.
     """
     runs = [read_stream_run(folder) for folder in folders]
-    kinds = {(run.matrix["stream"], run.matrix["setting"]) for run in runs}
-    if len(kinds) != 1:
+    if len({_kind(run.matrix) for run in runs}) != 1:
+        told = dict.fromkeys(f"{run.matrix['stream']} {run.matrix['setting']} ({run.matrix.get('source')})" for run in runs)
         raise InputError(
-            f"they are of different streams or settings: {', '.join(' '.join(kind) for kind in sorted(kinds))}",
-            where="runs",
-            mend="Make one page for each",
+            f"they are of different streams, settings or tasks: {'; '.join(told)}", where="runs", mend="Make one page for each"
         )
     return runs
+
+
+def _kind(matrix: dict[str, Any]) -> tuple[object, ...]:
+    """What runs must share to stand side by side; streams from question files have one name, whatever is in them."""
+    return matrix["stream"], matrix["setting"], tuple(matrix["tasks"]), matrix.get("source")
 
 
 def render(runs: Sequence[StreamRun], *, title: str | None = None) -> str:

@@ -24,34 +24,52 @@ class Words:
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """(name, figures) of every part; the tasks of a part with ``lm_eval`` one by one."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for part in report["parts"]:
-        if "tasks" in part:
-            found += [(f"{part['name']}: {task['task']}, {task['metric']}", task) for task in part["tasks"]]
-        else:
-            found.append((str(part["name"]), part))
-    return found
+    return [row for part in report["parts"] for row in _rows(part)]
+
+
+def _rows(part: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    if "tasks" not in part:
+        return [(str(part["name"]), part)]
+    return [(f"{part['name']}: {task['task']}, {task['metric']}", task) for task in part["tasks"]]
 
 
 def words(report: Mapping[str, Any]) -> Words:
-    """The verdict on an evaluation."""
+    """The verdict on an evaluation; the headline counts every question once."""
     own = rows(report)
-    paired = [(name, part) for name, part in own if part.get("paired")]
     if report.get("after") is None:
         told = [f"{name} {percent(part['models'][0]['accuracy'])}" for name, part in own if "accuracy" in part["models"][0]]
         return Words(f"{report['model']} on {report['suite']}: {', '.join(told) or 'see below'}.", [], [])
-    learned, forgotten, n = (sum(part["paired"][key] for _, part in paired) for key in ("learned", "forgotten", "n"))
-    headline = f"{report['after']} against {report['model']}: {learned} of {n} questions learned, {forgotten} forgotten"
-    fell = [name for name, part in paired if part["paired"]["p_value"] < SIGNIFICANT and part["paired"]["difference"] < 0]
-    rose = [name for name, part in paired if part["paired"]["p_value"] < SIGNIFICANT and part["paired"]["difference"] > 0]
-    if len(own) > 1:
-        headline += f". Of {len(own)} parts {len(rose)} rose and {len(fell)} fell beyond noise"
+    counted = _counted(report)
+    learned, forgotten, n = (sum(part["paired"][key] for _, part in counted) for key in ("learned", "forgotten", "n"))
+    headline = f"{report['after']} against {report['model']}: "
+    if n:
+        headline += f"{learned} of {n} questions learned, {forgotten} forgotten"
+    else:
+        headline += "no question was scored right or wrong, so none counts as learned or forgotten"
+    proven = [(name, part["paired"]["difference"]) for name, part in counted if part["paired"]["p_value"] < SIGNIFICANT]
+    fell, rose = [name for name, gap in proven if gap < 0], [name for name, gap in proven if gap > 0]
+    parts = sum(len({row.get("task") for _, row in _rows(part)}) for part in report["parts"])
+    if parts > 1 and n:
+        headline += f". Of {parts} parts {len(rose)} rose and {len(fell)} fell beyond noise"
         headline += f": worse on {', '.join(fell)}" if fell else ""
     sentences = [_sentence(name, part) for name, part in own]
     limits = ["One training: how another seed would turn out is not known."]
-    if len(paired) > 1:
-        limits.append(f"The {len(paired)} tests are not corrected for their number.")
+    tests = sum(bool(part.get("paired")) for _, part in own)
+    if tests > 1:
+        limits.append(f"The {tests} tests are not corrected for their number.")
     return Words(f"{headline}.", [one for one in sentences if one], limits)
+
+
+def _counted(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What the headline counts: the parts with right and wrong; of several metrics on the same questions the first, as the gate does."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for part in report["parts"]:
+        first: dict[object, tuple[str, Mapping[str, Any]]] = {}
+        for name, row in _rows(part):
+            if row.get("paired") and row.get("higher_is_better") is not False:
+                first.setdefault(row.get("task"), (name, row))
+        found += first.values()
+    return found
 
 
 def _sentence(name: str, part: Mapping[str, Any]) -> str:
@@ -63,6 +81,7 @@ def _sentence(name: str, part: Mapping[str, Any]) -> str:
         return f"{name}: {what} by {plain(moved['mean'])} (95% interval {plain(moved['low'])} to {plain(moved['high'])})."
     before, after = (percent(model["accuracy"]) for model in part["models"])
     certain = paired["p_value"] < SIGNIFICANT
-    text = f"{name}: {before} {RATES.get(str(part.get('scorer')), 'right')} before, {after} after "
+    said = "" if part.get("higher_is_better") is False else f" {RATES.get(str(part.get('scorer')), 'right')}"
+    text = f"{name}{'' if said else ' (lower is better)'}: {before}{said} before, {after} after "
     text += f"({points(paired['difference'])} points, 95% interval {points(paired['low'])} to {points(paired['high'])}, "
     return text + f"{p_value(paired['p_value'])}{'' if certain else ', within noise'})."

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from forgetless.report.charts import SMALL, WIDE, Chart, Frame, Point, Series, axis, draw
-from forgetless.report.figures import forgotten_at, is_probe, learned_at, split_title
+from forgetless.report.figures import forgotten_at, is_probe, learned_at, left, split_title
 from forgetless.report.groups import Group, Level, at_epoch, level
 from forgetless.report.numbers import Share, duration, percent, plain
 from forgetless.report.run import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Epoch, Run
 from forgetless.report.tables import Table
 
 Count = Callable[[Sequence[Epoch], Epoch, str], Share | None]
+END = "at the end"
 
 
 def kept_splits(groups: Sequence[Group]) -> list[str]:
@@ -79,12 +80,18 @@ def epoch_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
 
 
 def frontier_table(runs: Sequence[Run], names: Sequence[str], splits: Sequence[str]) -> Table:
-    """Learned and forgotten shares of every epoch of every run."""
+    """Learned and forgotten shares of every epoch of every run, and of what it left where that is not what its last epoch was."""
     rows = []
     for run, name in zip(runs, names, strict=True):
-        for epoch in run.epochs:
-            shares = [learned_at(run.epochs, epoch, INJECT), *(forgotten_at(run.epochs, epoch, split) for split in splits)]
-            rows.append([name, str(epoch.epoch), *("" if share is None else f"{share} ({percent(share.share)})" for share in shares)])
+        course = [
+            (str(epoch.epoch), [learned_at(run.epochs, epoch, INJECT), *(forgotten_at(run.epochs, epoch, split) for split in splits)])
+            for epoch in run.epochs
+        ]
+        ends = [left(run, split) for split in (INJECT, *splits)]
+        if any(ends) and [shares for _, shares in course[-1:]] != [ends]:
+            course.append((END, ends))
+        for when, shares in course:
+            rows.append([name, when, *("" if share is None else f"{share} ({percent(share.share)})" for share in shares)])
     head = ["run", "epoch", "learned", *(f"forgotten, {split_title(split)}" for split in splits)]
     return Table("Learned against forgotten by epoch", head, rows)
 
@@ -111,13 +118,18 @@ def _seeds(groups: Sequence[Group]) -> str | None:
 
 
 def _by_epoch(groups: Sequence[Group], split: str, count: Count, change: str) -> list[Series]:
+    """A line by epoch for each group, over its runs that came to measure the split, where all of these did; it ends at what they left."""
     series = []
     for index, group in enumerate(groups):
-        points = []
-        for epoch in sorted({epoch.epoch for run in group.runs for epoch in run.epochs}):
-            found = level(at_epoch(run, epoch, count, split) for run in group.runs)
+        points, runs = [], [run for run in group.runs if run.epochs and at_epoch(run, run.epochs[-1].epoch, count, split)]
+        scored = [count(run.epochs, run.epochs[-1], split) for run in runs]
+        epochs = sorted({epoch.epoch for run in runs for epoch in run.epochs})
+        for epoch in epochs:
+            shares = [at_epoch(run, epoch, count, split) for run in runs]
+            found = None if None in shares else level(shares)
             if found is not None:
-                tip = f"{group.name}, epoch {epoch}: {change} {told(found)}"
+                when = f"epoch {epoch}" if epoch < epochs[-1] or shares == scored else END
+                tip = f"{group.name}, {when}: {change} {told(found)}"
                 low, high = (found.low, found.high) if found.n > 1 else (None, None)
                 points.append(Point(epoch, found.mean, tip, low, high))
         if points:
@@ -133,12 +145,7 @@ def _paths(groups: Sequence[Group], split: str) -> list[Series]:
         ends: list[tuple[Share, Share]] = []
         for run in group.runs:
             name = f"{group.name} seed {run.seed}" if many else group.name
-            pairs = [
-                (epoch.epoch, learned, lost)
-                for epoch in run.epochs
-                if (learned := learned_at(run.epochs, epoch, INJECT)) and (lost := forgotten_at(run.epochs, epoch, split))
-                if learned.total and lost.total
-            ]
+            pairs = _course(run, split)
             if pairs:
                 ends.append((pairs[-1][1], pairs[-1][2]))
                 points = [_point(name, *pair, last=pair is pairs[-1] and not many) for pair in pairs]
@@ -151,8 +158,25 @@ def _paths(groups: Sequence[Group], split: str) -> list[Series]:
     return series
 
 
-def _point(name: str, epoch: int, learned: Share, lost: Share, *, last: bool) -> Point:
-    tip = f"{name}, epoch {epoch}: learned {percent(learned.share)}, forgot {lost} ({percent(lost.share)})"
+def _course(run: Run, split: str) -> list[tuple[str, Share, Share]]:
+    """Learned and forgotten after each epoch that measured both, then what the run left, unless its last epoch was that.
+
+    Nothing where only epoch 0 is known, as of a run under a guard that is not finished.
+    """
+    course = [
+        (f"epoch {epoch.epoch}", learned, lost)
+        for epoch in run.epochs
+        if (learned := learned_at(run.epochs, epoch, INJECT)) and (lost := forgotten_at(run.epochs, epoch, split))
+        if learned.total and lost.total
+    ]
+    last, learned, lost = run.epochs[-1].epoch if run.epochs else None, left(run, INJECT), left(run, split)
+    if learned and lost and learned.total and lost.total and course[-1:] != [(f"epoch {last}", learned, lost)]:
+        course.append((END, learned, lost))
+    return [] if [when for when, _, _ in course] == ["epoch 0"] else course
+
+
+def _point(name: str, when: str, learned: Share, lost: Share, *, last: bool) -> Point:
+    tip = f"{name}, {when}: learned {percent(learned.share)}, forgot {lost} ({percent(lost.share)})"
     low, high = (lost.interval if last else None) or (None, None)
     x_low, x_high = (learned.interval if last else None) or (None, None)
     return Point(learned.share or 0.0, lost.share or 0.0, tip, low, high, x_low, x_high)

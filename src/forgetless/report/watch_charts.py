@@ -8,7 +8,7 @@ from forgetless.analysis.correlation import correlation
 from forgetless.report.charts import Chart, Point, Series, axis, draw
 from forgetless.report.figures import figures
 from forgetless.report.groups import Group, averaged
-from forgetless.report.numbers import percent, plain
+from forgetless.report.numbers import percent, plain, short
 from forgetless.report.run import INJECT, Epoch
 
 MOST_STEPS = 200
@@ -83,8 +83,8 @@ def _first_order(groups: Sequence[Group]) -> Chart | None:
                 series.append(Series(index, points, joined=False))
     if not series:
         return None
-    x = axis("predicted, nats", [point.x for one in series for point in one.points], _short)
-    y = axis("real, nats", [point.y for one in series for point in one.points], _short)
+    x = axis("predicted, nats", [point.x for one in series for point in one.points], short)
+    y = axis("real, nats", [point.y for one in series for point in one.points], short)
     title = "Change of the retain loss by each step"
     note = f"{MOST_STEPS} steps of each run, at even distances" if left_out else None
     return draw("first-order", title, x, y, series, f"{title}: predicted to first order against real", note)
@@ -108,10 +108,6 @@ def _drift(groups: Sequence[Group]) -> Chart | None:
     if found.spearman_low is not None and found.spearman_high is not None:
         rank += f" (95% interval {found.spearman_low:.2f} to {found.spearman_high:.2f})"
     note = f"Rank correlation {rank}, n = {found.n} runs"
-    x = axis("KL(start || end) on the inject questions, nats a token", [0.0, *(kl for kl, _ in pairs)], _short, start=0.0)
+    x = axis("KL(start || end) on the inject questions, nats a token", [0.0, *(kl for kl, _ in pairs)], short, start=0.0)
     y = axis("questions forgotten, all sets", [0.0, *(count for _, count in pairs)], plain, start=0.0)
     return draw("drift", "Drift from the start against forgetting", x, y, series, f"{note}.", note)
-
-
-def _short(value: float) -> str:
-    return "0" if abs(value) < 1e-15 else f"{value:.2g}"
