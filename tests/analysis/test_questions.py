@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from forgetless.analysis.questions import MOST_GROUPS, answer_loss, grouped
+from forgetless.analysis.questions import MOST_GROUPS, answer_loss, encoded, grouped
 from forgetless.core.predictions import Predictions
+from forgetless.data.encoding import encode, target
+from forgetless.data.model import load_model
 from forgetless.data.question import Question
+from forgetless.data.templates import OPTION_NAMES
 from forgetless.errors import InputError
+from forgetless.train.batches import Batches
 from language import language_batches, language_model
+from tiny import make_tiny_model
 
 
 def test_the_loss_is_the_mean_of_each_examples_mean_over_its_answer() -> None:
@@ -44,3 +51,14 @@ def test_of_many_subjects_the_smallest_are_put_together() -> None:
     found = grouped(asked, "subject")
     assert len(found) == MOST_GROUPS and list(found)[-1] == "other"
     assert sorted(index for own in found.values() for index in own) == list(range(50))
+
+
+@pytest.mark.parametrize("template", [None, "plain", *OPTION_NAMES])
+def test_a_diagnosis_reads_questions_as_training_does(tmp_path: Path, template: str | None) -> None:
+    language = load_model(str(make_tiny_model(tmp_path)))
+    asked = [Question(id="q", kind="choice", prompt="which", choices=("red", "blue"), label=1, answers=("blue",))]
+    example, batch = encoded(language, asked, template)[0], next(iter(Batches(asked, language, template, 1)))
+    assert batch["input_ids"].tolist() == [[*example.prompt, *example.answer]]
+    assert [label for label in batch["labels"][0].tolist() if label != -100] == list(example.answer)
+    with_end = encode(asked[0], target(asked[0], template), language.tokenizer, template, end=True)
+    assert (example == with_end) == (template not in OPTION_NAMES)

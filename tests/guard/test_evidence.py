@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 
-from forgetless.guard.evidence import alarms, interval, level, needed, tail, upper
+from forgetless.guard.evidence import alarms, interval, level, needed, tail, upper, within
 
 
 def slow_tail(count, total, share):
@@ -15,6 +15,11 @@ def slow_tail(count, total, share):
 @pytest.mark.parametrize(("count", "total", "share"), [(0, 5, 0.1), (1, 5, 0.1), (3, 40, 0.02), (40, 40, 0.5), (6, 90, 0.02)])
 def test_the_tail_is_the_sum_of_its_terms(count, total, share):
     assert tail(count, total, share) == pytest.approx(slow_tail(count, total, share), rel=1e-9)
+
+
+@pytest.mark.parametrize("hundredths", range(100))
+def test_a_whole_number_of_items_is_within_its_own_share_however_products_round(hundredths):
+    assert within(hundredths, 100, hundredths / 100) and not within(hundredths + 1, 100, hundredths / 100)
 
 
 def test_the_levels_of_all_looks_sum_to_alpha():

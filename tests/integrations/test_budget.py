@@ -1,9 +1,8 @@
 """A protected trainer under a budget: the reference loop's guard, its verdict, its resume, its refusals."""
 
-from dataclasses import replace
-
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import torch
+from transformers import AutoTokenizer
 from transformers.trainer_utils import get_last_checkpoint
 
 import forgetless as fl
@@ -11,16 +10,6 @@ from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.files import write_jsonl
 from trainers import apart, make_trainer, rows, weights
-
-
-@pytest.fixture(scope="module")
-def known(tiny):
-    """40 questions whose right option is the one that the tiny model takes."""
-    language = Language(AutoModelForCausalLM.from_pretrained(tiny).eval(), AutoTokenizer.from_pretrained(tiny), "tiny")
-    choices = ("odd", "even", "neither")
-    asked = [Question(id=f"{n}", kind="choice", prompt=f"{n} is?", choices=choices, label=0, answers=("odd",)) for n in range(40)]
-    said = [choices.index(verdict.said) for verdict in fl.score(language, asked, scorer="likelihood")]
-    return [replace(question, label=label, answers=(choices[label],)) for question, label in zip(asked, said, strict=True)]
 
 
 def budgeted(tiny, out, known, *, allowed=0.1, method=None, budget=None, retain=None, **changes):
@@ -82,6 +71,27 @@ def test_questions_alone_are_reference_probe_and_promise(tiny, tmp_path, known):
     assert sum(len(batch["input_ids"]) for batch in trainer.forgetless.task.retain) == len(parts.reference)
     trainer.train()
     assert trainer.forgetless.keeping.verdict["kept"] is True
+
+
+def test_the_line_to_the_start_is_kept_once_while_the_weights_are_those_it_begins_at(tiny, tmp_path, known):
+    trainer = budgeted(tiny, tmp_path, known)
+    keeping, start = trainer.forgetless.keeping, weights(trainer)
+    trainer.train()
+    first, own = keeping._first._origin, keeping.guard._origin
+    assert own.keys() == start.keys() and all(own[name] is first[name] for name in own)
+    assert all(torch.equal(own[name], start[name]) for name in own)
+    begun = weights(trainer)
+    trainer.train()
+    again = keeping.guard._origin
+    assert all(torch.equal(again[name], begun[name]) for name in again) and not torch.equal(again[name := next(iter(again))], start[name])
+
+
+def test_the_best_model_in_place_of_the_one_that_was_looked_at_is_refused(tiny, tmp_path, known):
+    trainer = make_trainer(tiny, tmp_path)
+    trainer.processing_class, trainer.args.load_best_model_at_end = AutoTokenizer.from_pretrained(tiny), True
+    with pytest.raises(fl.InputError, match=r"load_best_model_at_end .* guard"):
+        fl.protect(trainer, fl.Replay(), retain=known, budget=fl.Budget(0.1, scorer="likelihood"))
+    assert not hasattr(trainer, "forgetless")
 
 
 @pytest.mark.parametrize("stop", [3, 6])

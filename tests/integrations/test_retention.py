@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -96,6 +97,55 @@ def test_a_resumed_training_counts_from_before_the_first_step(tiny, tmp_path, fi
     (tmp_path / "out" / "checkpoint-3" / "forgetless_retention.jsonl").unlink()
     with pytest.raises(fl.InputError, match="no record of what was right before"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+
+
+@pytest.mark.parametrize("protected", ["not", "before", "after"])
+def test_it_goes_on_from_the_folder_that_train_was_given_wherever_that_lies(protected, tiny, tmp_path, files):
+    options = {"every": 2, "kl": True, "beyond": "restore", "good": bad_at()}
+
+    def build(out, **changes):
+        if protected != "before":
+            trainer, watch = watched(tiny, out, files, options=options, **changes)
+            return (trainer if protected == "not" else fl.protect(trainer, fl.Replay(), rows(8, 1))), watch
+        trainer = fl.protect(make_trainer(tiny, out, learning_rate=0.02, **changes), fl.Replay(), rows(8, 1))
+        trainer.processing_class = AutoTokenizer.from_pretrained(tiny)
+        watch = fl.RetentionCallback(trainer, **files, scorer="likelihood", **options)
+        trainer.add_callback(watch)
+        return trainer, watch
+
+    whole, watch = build(tmp_path / "out", save_strategy="steps", save_steps=3)
+    whole.train()
+    away, stale = tmp_path / "backup" / "kept", tmp_path / "other" / "checkpoint-3"
+    shutil.move(tmp_path / "out" / "checkpoint-3", away)
+    for moved in (False, True):
+        if moved:  # of another training, at the same step
+            shutil.copytree(away, stale)
+            lines = [{"set": name, "right": [False] * 18} for name in files] + [{"rollbacks": []}]
+            (stale / "forgetless_retention.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        resumed, again = build(tmp_path / "other")
+        resumed.train(resume_from_checkpoint=str(away))
+        assert again.history == watch.history[1:] and again.history[-1]["kl_to_base"] > 0 < again.history[-1]["retain_total"]
+        assert apart(weights(whole), weights(resumed)) == 0.0
+    last, again = build(tmp_path / "out")
+    shutil.move(away, tmp_path / "out" / "checkpoint-3")
+    shutil.rmtree(tmp_path / "out" / "checkpoint-6")
+    last.train(resume_from_checkpoint=True)
+    assert again.history == watch.history[1:]
+
+
+def test_a_budget_is_not_broken_by_the_rounding_of_a_product(tiny, tmp_path, files):
+    watch = watched(tiny, tmp_path, files, options={"budget": 0.29})[1]
+    assert 0.29 * 100 < 29 and watch._is_good({"forgotten": 29, "retain_total": 100})
+    assert not watch._is_good({"forgotten": 30, "retain_total": 100})
+
+
+@pytest.mark.parametrize("beyond", ["restore", "retry"])
+def test_the_best_model_in_place_of_the_one_that_was_good_is_refused(beyond, tiny, tmp_path, files):
+    trainer = make_trainer(tiny, tmp_path)
+    trainer.processing_class, trainer.args.load_best_model_at_end = AutoTokenizer.from_pretrained(tiny), True
+    with pytest.raises(fl.InputError, match="load_best_model_at_end"):
+        fl.RetentionCallback(trainer, **files, budget=0.1, beyond=beyond)
+    assert fl.RetentionCallback(trainer, **files, budget=0.1).beyond == "stop"
 
 
 def bad_at(*steps):

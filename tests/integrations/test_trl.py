@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import forgetless as fl
+from forgetless.data.encoding import taught
 from forgetless.integrations.forms import PackedPredictions, PreferencePredictions
 from trainers import apart, arguments, make_trainer, rows, weights
 
@@ -196,6 +197,22 @@ def test_by_the_recipe_only_the_mlps_second_layers_move_and_the_old_is_what_the_
 def test_grpo_without_a_retain_set_has_nothing_that_the_recipe_could_begin_texts_with(tiny, tmp_path):
     with pytest.raises(fl.InputError, match="give auto and null-space a retain set"):
         fl.protect(make("grpo", tiny, tmp_path), fl.Auto(texts=4, length=4)).train()
+
+
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_a_budget_deals_out_questions_where_the_retain_set_is_texts(kind, tiny, tmp_path, known):
+    trainer = fl.protect(make(kind, tiny, tmp_path), fl.Replay(), retain=known, budget=fl.Budget(0.1, every=2, scorer="likelihood"))
+    parts, batches = trainer.forgetless.keeping.parts, list(trainer.forgetless.task.retain)
+    examples = taught(parts.reference, trainer.processing_class)
+    assert sum(len(batch["input_ids"]) for batch in batches) == len(parts.reference) == 16
+    assert [ids[ids != -100].tolist() for batch in batches for ids in batch["labels"]] == [list(example.answer) for example in examples]
+    trainer.train()
+    assert trainer.forgetless.keeping.verdict["total"] == 12
+
+
+def test_questions_are_no_preference_pairs(tiny, tmp_path, known):
+    with pytest.raises(fl.InputError, match="retain: it holds questions, and DPOTrainer's are preference pairs"):
+        fl.protect(make("dpo", tiny, tmp_path), fl.Replay(), retain=known, budget=fl.Budget(0.1, scorer="likelihood"))
 
 
 def test_other_trainers_of_trl_are_refused():

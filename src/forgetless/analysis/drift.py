@@ -14,7 +14,7 @@ from forgetless.data.model import Language, quiet
 from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.evaluation.drift import same_tokens
-from forgetless.evaluation.forward import answer_logits, evaluating
+from forgetless.evaluation.forward import both_logits, evaluating
 from forgetless.evaluation.paired import mean_interval
 from forgetless.ops.distillation import kl_rows
 from forgetless.progress import Advance, silent
@@ -127,11 +127,8 @@ def _divergences(
     """For each example the mean over its answer's tokens of both divergences."""
     found = [(0.0, 0.0)] * len(examples)
     with evaluating(before.model), evaluating(after.model):
-        old_rows = answer_logits(before, examples, batch_size=batch_size, advance=advance)
-        new_rows = answer_logits(after, examples, batch_size=batch_size)
-        for (index, old), (_, new) in zip(old_rows, new_rows, strict=True):
-            width = min(old.shape[-1], new.shape[-1])  # the longer one has tokens that were added, or padding
-            p, q = old[:, :width].double(), new[:, :width].double()
+        for index, old, new in both_logits(before, after, examples, batch_size=batch_size, advance=advance):
+            p, q = old.double(), new.double()
             found[index] = (float(kl_rows(p, q).mean()), float(kl_rows(p, q, "reverse").mean()))
     return found
 

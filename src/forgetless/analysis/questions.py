@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from forgetless.core.predictions import Predictions
-from forgetless.data.encoding import Example, collate, encode, pad_id, target
+from forgetless.data.encoding import Example, collate, pad_id, taught
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import InputError
@@ -22,8 +22,7 @@ MOST_GROUPS = 12
 
 def encoded(language: Language, questions: Sequence[Question], template: str | None) -> list[Example]:
     """The questions with the answers that training on them teaches, as `forgetless.train` encodes them."""
-    end = template != "letter"
-    return [encode(q, target(q, template), language.tokenizer, template, room=language.room, end=end) for q in questions]
+    return taught(questions, language.tokenizer, template, room=language.room)
 
 
 def batches(language: Language, examples: Sequence[Example], size: int) -> list[Batch]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forgetless.data.question import Question
-from forgetless.data.templates import ending, target, wording
+from forgetless.data.templates import OPTION_NAMES, ending, target, wording
 from forgetless.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["IGNORED", "Example", "collate", "encode", "pad_id", "target"]
+__all__ = ["IGNORED", "Example", "collate", "encode", "pad_id", "target", "taught"]
 
 IGNORED = -100
 """The label of a token that the loss leaves out."""
@@ -71,6 +71,15 @@ def encode(
     if room is not None and len(example) > room:
         raise InputError(f"it has {len(example)} tokens, the model takes {room}", where=where, mend="Shorten or split the row")
     return example
+
+
+def taught(questions: Sequence[Question], tokenizer: Any, template: str | None = None, *, room: int | None = None) -> list[Example]:
+    """The questions with the answers that training teaches: with their end, but the names of options, on which alone the paper's loss is.
+
+    Args and errors are those of `encode`.
+    """
+    end = template not in OPTION_NAMES
+    return [encode(question, target(question, template), tokenizer, template, room=room, end=end) for question in questions]
 
 
 def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:

@@ -17,6 +17,12 @@ def trained(model: nn.Module) -> Weights:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.named_parameters() if tensor.requires_grad}
 
 
+def stand(model: nn.Module, weights: Weights) -> bool:
+    """Whether the trainable weights equal those of ``weights``."""
+    own = ((name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad)
+    return all(name in weights and tensor.dtype == weights[name].dtype and torch.equal(tensor.cpu(), weights[name]) for name, tensor in own)
+
+
 def put(model: nn.Module, start: Weights, end: Weights, alpha: float) -> None:
     r"""Set the weights to :math:`(1 - \alpha)\,\theta_0 + \alpha\,\theta_1` (Wortsman et al. 2021, arXiv 2109.01903, Eq. 1).
 

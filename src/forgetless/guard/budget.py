@@ -25,8 +25,9 @@ class Budget:
     Args:
         allowed: the share of the known items that may be forgotten, from 0 up and below 1.
         questions: what the model must stay good at, as questions or a question file: the guard's probe and the promise's items are
-            taken from it. None: from the retain set, where that consists of questions.
-        heldout: further questions; the promise is then given on these alone.
+            taken from it. None: from the retain set, where that consists of questions. Else others than those of the retain set, or the
+            very same.
+        heldout: further questions, none of which stands elsewhere; the promise is then given on these alone.
         every: optimizer steps between looks; None: as many as keep the looks' cost below `GUARD_SHARE` of training.
         blend: as a last resort go back on the straight line to the start. Keeps a copy of the trainable weights in main memory.
         seed: of dealing the items out.

@@ -7,6 +7,11 @@ import math
 CONFIDENCE = 0.95
 
 
+def within(count: int, total: int, allowed: float) -> bool:
+    """Whether ``count`` of ``total`` is at most the share ``allowed``; that a product such as 0.29 * 100 is rounded down breaks nothing."""
+    return count <= allowed * total + 1e-12
+
+
 def tail(count: int, total: int, share: float) -> float:
     r"""The chance of at least ``count`` forgotten of ``total`` where each is with chance ``share``: :math:`P(X \ge c)`, X binomial."""
     from scipy.stats import binom

@@ -11,7 +11,7 @@ from forgetless.core.method import State
 from forgetless.core.session import Session
 from forgetless.data.model import Language
 from forgetless.data.question import Question
-from forgetless.guard.blend import Weights, farthest, nearest, put, trained
+from forgetless.guard.blend import Weights, farthest, nearest, put, stand, trained
 from forgetless.guard.budget import Budget, due
 from forgetless.guard.evidence import needed
 from forgetless.guard.point import Point, scale_rates
@@ -66,10 +66,13 @@ class Guard(Watching):
         self._tightened = 0
         self._origin: Weights = {}
 
-    def remember(self, model: Any) -> None:
-        """Keep the weights to blend with: call it with the model as training begins, before a checkpoint is loaded."""
+    def remember(self, model: Any, earlier: Guard | None = None) -> None:
+        """Keep the weights to blend with: call it with the model as training begins, before a checkpoint is loaded.
+
+        Where they are still those that ``earlier`` keeps, the two share one copy.
+        """
         if self.budget.blend:
-            self._origin = trained(model)
+            self._origin = earlier._origin if earlier is not None and stand(model, earlier._origin) else trained(model)
 
     def begin(self, session: Session) -> None:
         """Find out what is known, unless a saved state told that; before the first step."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from forgetless.guard.evidence import alarms
+from forgetless.guard.evidence import alarms, within
 
 TIGHTEN, LOWER, ROLL_BACK, STOP, RAISE = "tighten", "lower the rate", "roll back", "stop", "raise the rate"
 FACTOR = 2.0
@@ -83,12 +83,12 @@ class Policy:
 
     def good(self, look: Look) -> bool:
         """Whether a look is within the budget, both by what was forgotten and by what the margins lead to expect."""
-        return look.forgotten <= self.allowed * look.total + 1e-12 and not self._early(look)
+        return within(look.forgotten, look.total, self.allowed) and not self._early(look)
 
     def safe(self, look: Look) -> bool:
         """Whether training may end there, enough being learned: well within the budget (`SAFE`), with at most half of it forgotten."""
         share = look.forgotten / look.total if look.expected is None else look.expected
-        few = 2 * look.forgotten <= self.allowed * look.total + 1e-12
+        few = within(2 * look.forgotten, look.total, self.allowed)
         return self.good(look) and few and share <= max(SAFE * self.allowed, 0.5 / look.total) + 1e-12
 
     def unsafe(self, look: Look) -> list[Act]:
@@ -117,7 +117,7 @@ class Policy:
             return []
         what = f"{look.forgotten} of {look.total} forgotten"
         if not alarms(look.forgotten, look.total, self.allowed, self.looks):
-            if look.forgotten > self.allowed * look.total + 1e-12:
+            if not within(look.forgotten, look.total, self.allowed):
                 reason = f"{what}, over the budget"
             else:
                 reason = f"margins fell: {look.expected:.3g} of what was known would be forgotten ({what} so far)"

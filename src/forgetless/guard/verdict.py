@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from forgetless.errors import InputError
-from forgetless.guard.evidence import CONFIDENCE, interval, needed, upper
+from forgetless.guard.evidence import CONFIDENCE, interval, needed, upper, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def promise(before: Sequence[bool], after: Sequence[bool], allowed: float) -> Pr
         raise nothing_known("the promise's items")
     lost = known.count(False)
     low, high = interval(lost, len(known))
-    return Promise(allowed, lost, len(known), lost <= allowed * len(known) + 1e-12, low, high, upper(lost, len(known)))
+    return Promise(allowed, lost, len(known), within(lost, len(known), allowed), low, high, upper(lost, len(known)))
 
 
 def nothing_known(which: str) -> InputError:

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from forgetless.core.predictions import IGNORE
+from forgetless.data.encoding import collate, pad_id, taught
+from forgetless.data.model import Language
+from forgetless.data.question import Question
 from forgetless.errors import InputError
 
 Collate = Callable[[list[Any]], Any]
@@ -100,6 +103,21 @@ def retain_batches(trainer: Any, rows: Any, size: int | None, kind: str) -> Batc
         collate = dataclasses.replace(collate, padding_free=False)  # type: ignore[type-var]  # an instance
     rows, collate = _columns(trainer, rows, collate)
     return Batches(rows, size, collate, trainer._prepare_input)
+
+
+def question_batches(trainer: Any, questions: Sequence[Question], template: str | None, size: int | None, kind: str) -> Batches:
+    """Questions as batches of the retain set: worded and padded as in `forgetless.train`, whatever collator the trainer has.
+
+    Raises:
+        InputError: the trainer keeps no texts; a question does not fit the template, or is longer than the model takes.
+    """
+    if kind == "dpo":
+        mend = "Give pairs as retain, and the questions as Budget(0.01, questions=...)"
+        raise InputError("it holds questions, and DPOTrainer's are preference pairs", where="retain", mend=mend)
+    tokenizer = trainer.processing_class
+    examples = taught(questions, tokenizer, template, room=Language(trainer.model, tokenizer, "").room)
+    size = trainer.args.train_batch_size if size is None else size
+    return Batches(examples, size, lambda part: collate(part, pad_id(tokenizer)), trainer._prepare_input)
 
 
 def _columns(trainer: Any, rows: Any, collate: Collate) -> tuple[Any, Collate]:

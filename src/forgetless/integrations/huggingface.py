@@ -11,11 +11,12 @@ from forgetless.core.predictions import Predictions
 from forgetless.core.session import CHUNK_BYTES
 from forgetless.core.task import Task
 from forgetless.errors import InputError
+from forgetless.evaluation.score import asked_with
 from forgetless.guard.budget import Budget
 from forgetless.guard.reserves import with_reserves
-from forgetless.integrations.batches import inject_batches, retain_batches
+from forgetless.integrations.batches import inject_batches, question_batches, retain_batches
 from forgetless.integrations.forms import EncoderDecoderPredictions, PackedPredictions, PreferencePredictions, RolloutPredictions
-from forgetless.integrations.keeping import Keeping, is_questions, keeping, read_all, rows_of
+from forgetless.integrations.keeping import Keeping, is_questions, keeping
 from forgetless.methods.auto import Auto
 
 T = TypeVar("T")
@@ -45,7 +46,8 @@ def protect(
         retain: data that the model must stay good at, the whole of it in every process: a dataset in the same form as the trainer's
             ``train_dataset``; for GRPOTrainer texts (``prompt`` and ``completion``, ``messages``, or ``text``) that count by cross-entropy.
             With ``budget`` also a question file or a sequence of `Question`: then the guard's probe and the promise's items are taken
-            from it, and the rest is what the method sees.
+            from it, and the rest is what the method sees, worded as it is asked and batched without the trainer's collator. Where the
+            budget has questions of its own, which must be others, the method sees all of it.
         name: names the task.
         index: its place in a stream of tasks, from 0; each task has a trainer of its own, all have the same method object.
         last: no task follows, so nothing is worked out for one.
@@ -64,12 +66,10 @@ def protect(
     method = Auto() if method is None else method
     watched = None if budget is None else keeping(trainer, budget, retain)
     if watched is not None:
-        if is_questions(retain):
-            retain = rows_of(watched[1].reference or read_all(retain), trainer)
         method = method if retain is None else with_reserves(method, watched[0].seed)
-    elif retain is not None and is_questions(retain):
+    elif is_questions(retain):
         raise InputError("questions are a retain set under a budget only", where="retain", mend="Give a dataset, or budget=0.01")
-    _refuse(trainer, method, kind, last=last)
+    _refuse(trainer, method, kind, last=last, watched=watched is not None)
     if method.needs_retain and retain is None:
         raise InputError(
             f"{type(method).__name__} needs a retain set", where="retain", mend="Give protect(trainer, method, retain=dataset)"
@@ -78,10 +78,15 @@ def protect(
     from forgetless.integrations.trainer import Guard, Protected, Protection
 
     inner: Any = trainer
+    kept = None
+    if watched is not None and is_questions(retain):
+        kept = question_batches(inner, watched[1].reference, asked_with(watched[0].scorer, watched[0].template), size, kind)
+    elif retain is not None:
+        kept = retain_batches(inner, retain, size, kind)
     task = Task(
         name,
         train=inject_batches(inner, rollouts=kind == "grpo"),
-        retain=None if retain is None else retain_batches(inner, retain, size, kind),
+        retain=kept,
         index=index,
         last=last,
         predictions=predictions or _predictions(inner, kind),
@@ -117,7 +122,7 @@ def _kind(trainer: Any) -> str:
     return _TRL[found]
 
 
-def _refuse(trainer: Any, method: Method, kind: str, *, last: bool) -> None:
+def _refuse(trainer: Any, method: Method, kind: str, *, last: bool, watched: bool) -> None:
     """What could not be protected, said before training rather than found out after."""
     args, accelerator = trainer.args, trainer.accelerator
     changes = overrides(method, "prepare")
@@ -156,6 +161,11 @@ def _refuse(trainer: Any, method: Method, kind: str, *, last: bool) -> None:
             bool(args.load_best_model_at_end) and not last,
             "load_best_model_at_end goes back to weights that the state for the next task does not fit",
             "Leave one of them out",
+        ),
+        (
+            bool(args.load_best_model_at_end) and watched,
+            "load_best_model_at_end ends with weights that the guard of the budget has not looked at",
+            "Leave it out: a budget ends with weights that keep it",
         ),
     ]
     for wrong, what, mend in cases:

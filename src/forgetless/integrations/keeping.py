@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from transformers import Trainer
 from forgetless.core.session import Session
 from forgetless.core.state import load_state, save_state
 from forgetless.data.encoding import encode, target
+from forgetless.data.identity import with_ids
 from forgetless.data.model import Language
 from forgetless.data.question import Question
-from forgetless.data.reading import read_questions
+from forgetless.data.reading import check_disjoint, check_unique, read_questions
 from forgetless.errors import InputError
 from forgetless.evaluation.score import asked_with
 from forgetless.guard.budget import Budget, interval
@@ -77,7 +79,7 @@ class Keeping:
         """Before the first step, or the first after a resume."""
         if self._state is None:
             self.guard = self._guard()
-            self.guard.remember(self.trainer.model)
+            self.guard.remember(self.trainer.model, self._first)
             self._before = self._asked()
             if not any(self._before):
                 raise nothing_known("the promise's items")
@@ -179,28 +181,38 @@ class Keeping:
 def keeping(trainer: Any, budget: float | Budget, retain: Any) -> tuple[Budget, Parts]:
     """The budget in full, and who sees which questions; the reference is empty where the retain set is no questions.
 
+    A retain set of the very questions that the budget has is dealt out, as where the budget has none.
+
     Raises:
-        InputError: a share makes no sense; there are no questions, or too few; the trainer has no tokenizer.
+        InputError: a share makes no sense; there are no questions, or too few, or some stand where the promise's items must not; the
+            trainer has no tokenizer.
     """
     full = budget if isinstance(budget, Budget) else Budget(budget)
     if trainer.processing_class is None:
         raise InputError("it has no tokenizer", where="trainer", mend="Give the trainer processing_class=tokenizer")
     if trainer.is_fsdp_enabled:
         raise InputError("a guard cannot go back in sharded weights", where="budget", mend="Train without FSDP, or without a budget")
-    shared = is_questions(retain)
-    given = full.questions if full.questions is not None else retain if shared else None
-    if given is None:
+    if full.questions is None and not is_questions(retain):
         raise InputError(
             "the retain set is no questions, so nothing tells what is still known",
             where="budget",
             mend="Give budget=Budget(0.01, questions=...) with questions or a question file",
         )
-    questions, heldout = read_all(given), None if full.heldout is None else read_all(full.heldout)
-    parts = divide(questions, heldout, full.seed, reference=shared and full.questions is None)
-    if not parts.probe or not parts.promise or (shared and full.questions is None and not parts.reference):
+    given = {"retain": retain if is_questions(retain) else None, "budget.questions": full.questions, "budget.heldout": full.heldout}
+    read = {name: read_all(source, name) for name, source in given.items() if source is not None}
+    questions, heldout = read.get("budget.questions", read.get("retain", [])), read.get("budget.heldout")
+    dealt = {one.id: one for one in read.get("retain", [])} == {one.id: one for one in questions}
+    if dealt:
+        read.pop("budget.questions", None)
+    for one, other in combinations(read, 2):
+        check_disjoint(read[one], read[other], names=(one, other))
+    parts = divide(questions, heldout, full.seed, reference=dealt)
+    if not parts.probe or not parts.promise or (dealt and not parts.reference):
         raise InputError(
             f"{len(questions)} questions are too few to deal out", where="budget", mend="Give more questions that the model knows"
         )
+    if not dealt:
+        parts = replace(parts, reference=read.get("retain", []))
     return replace(full, questions=None, heldout=None), parts
 
 
@@ -211,20 +223,17 @@ def is_questions(given: Any) -> bool:
     return isinstance(given, Sequence) and len(given) > 0 and all(isinstance(one, Question) for one in given)
 
 
-def rows_of(questions: Sequence[Question], trainer: Any) -> list[dict[str, list[int]]]:
-    """Questions as rows of tokens for the trainer's collator: what stands before the answer is no label."""
-    tokenizer = trainer.processing_class
-    found = []
-    for question in questions:
-        example = encode(question, target(question, None), tokenizer, None)
-        tokens = [*example.prompt, *example.answer]
-        found.append({"input_ids": tokens, "labels": [-100] * len(example.prompt) + list(example.answer)})
+def read_all(given: Sequence[Question] | str | Path, name: str) -> list[Question]:
+    """The questions of a file, or those given; what the argument is called.
+
+    Raises:
+        InputError: two have one id.
+    """
+    if isinstance(given, str | Path):
+        return read_questions(given)
+    found = with_ids(given)
+    check_unique(found, name)
     return found
-
-
-def read_all(given: Sequence[Question] | str | Path) -> list[Question]:
-    """The questions of a file, or those given."""
-    return read_questions(given) if isinstance(given, str | Path) else list(given)
 
 
 def _agreed(value: Any) -> Any:

@@ -21,6 +21,8 @@ from forgetless.errors import InputError
 from forgetless.evaluation.forward import answer_logits, evaluating
 from forgetless.evaluation.score import asked_with, check_scorer, score
 from forgetless.files import read_jsonl, write_jsonl
+from forgetless.guard.evidence import within
+from forgetless.integrations.resuming import remember_checkpoint
 from forgetless.integrations.rollback import GoodPoint
 
 BEFORE_FILE = "forgetless_retention.jsonl"
@@ -36,7 +38,7 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
     Trainer of a causal language model, protected or not.
 
     Args:
-        trainer: the trainer to which the callback is added.
+        trainer: the trainer to which the callback is added. Its class is derived from, so that it remembers where it was resumed from.
         retain: questions (a sequence, or a question file) of which those right before training can be forgotten.
         inject: questions of which those wrong before training can be learned.
         every: optimizer steps between two looks; the last step is always looked at.
@@ -63,7 +65,8 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
         rollbacks: for each time that it went back the steps from and to.
 
     Raises:
-        InputError: an option makes no sense, or a resumed training has no record of what was right before it.
+        InputError: an option makes no sense; the trainer would load the best model over the last good one; a resumed training has no
+            record of what was right before it.
     """
 
     def __init__(
@@ -100,6 +103,9 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
         self.beyond = choice("RetentionCallback.beyond", beyond, ("stop", "restore", "retry"))
         if beyond != "stop" and budget is None and good is None:
             raise InputError("nothing says when to go back", where="RetentionCallback.beyond", mend="Give budget or good")
+        if beyond != "stop" and trainer.args.load_best_model_at_end:
+            what = "load_best_model_at_end puts other weights in the place of the last good ones"
+            raise InputError(what, where="RetentionCallback.beyond", mend="Leave one of them out")
         self.retries = whole("RetentionCallback.retries", retries)
         self.retry_factor = number("RetentionCallback.retry_factor", retry_factor, above=True, high=1.0)
         self.scorer, self.template, self.batch_size, self.kl = scorer, template, whole("RetentionCallback.batch_size", batch_size), kl
@@ -109,6 +115,7 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
         self._point = GoodPoint()
         self._before: dict[str, list[bool]] = {}
         self._base: dict[int, Tensor] = {}
+        remember_checkpoint(trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.history, self.stopped, self.rollbacks, self._base = [], False, [], {}
@@ -119,10 +126,10 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
             if self.beyond != "stop":
                 self._point.take(self.trainer)
             return
-        folder = self._folder(state)
+        folder = self.trainer.resumed_from or self._folder(state)
         file = folder / BEFORE_FILE
         if not file.is_file():
-            raise InputError("no record of what was right before training", where=str(file), mend="Resume without RetentionCallback")
+            raise InputError("no record of what was right before training", where=str(file), mend="Resume from one of a watched run")
         for row in read_jsonl(file):
             if "set" in row:
                 self._before[row["set"]] = row["right"]
@@ -164,7 +171,7 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
     def _is_good(self, look: dict[str, Any]) -> bool:
         if self.good is not None:
             return bool(self.good(look))
-        return self.budget is None or look["forgotten"] <= self.budget * look["retain_total"]
+        return self.budget is None or within(look["forgotten"], look["retain_total"], self.budget)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.should_save:

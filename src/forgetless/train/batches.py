@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from forgetless.data.encoding import collate, encode, pad_id, target
+from forgetless.data.encoding import collate, pad_id, taught
 from forgetless.data.model import Language
 from forgetless.data.question import Question
-from forgetless.data.templates import OPTION_NAMES
 
 Batch = dict[str, Tensor]
 
@@ -34,11 +33,9 @@ class Batches:
     """
 
     def __init__(self, questions: Sequence[Question], language: Language, template: str | None, size: int, seed: int | None = None) -> None:
-        tokenizer, room = language.tokenizer, language.room
-        ends = template not in OPTION_NAMES  # the paper's loss is on the letter alone
-        self.examples = [encode(q, target(q, template), tokenizer, template, room=room, end=ends) for q in questions]
+        self.examples = taught(questions, language.tokenizer, template, room=language.room)
         self.size, self.seed, self.epoch, self.skip = size, seed, 0, 0
-        self.pad, self.device = pad_id(tokenizer), language.model.device
+        self.pad, self.device = pad_id(language.tokenizer), language.model.device
 
     def __len__(self) -> int:
         return -(-len(self.examples) // self.size)

@@ -114,7 +114,8 @@ class _Run:
         self.retain = Batches(shown, language, template, settings.retain_batch_size) if (shown := settings.shown(splits)) else None
         self.task = Task(INJECT, self.batches, self.retain, last=True, steps=settings.planned(len(self.batches)), everywhere=True)
         self.keeping = Keeping(settings, language, splits, self.batches, folder, processes, show)
-        self.seconds, self.eval_seconds, self.fractions = 0.0, 0.0, (0.0, 0)  # the last: conflicting shares, their sum and number
+        self.seconds, self.eval_seconds, self.peak = 0.0, 0.0, 0  # the last: bytes that a process before this one took
+        self.fractions = (0.0, 0)  # conflicting shares, their sum and number
         self.layers: dict[str, float] = {}  # conflicting shares of this epoch, summed over its steps
         self.board: Board | None = None
 
@@ -197,7 +198,7 @@ class _Run:
                 loss = session.total(outputs.loss * factor if self.processes.size > 1 else outputs.loss, batch, outputs)
                 value = float(ctx.world.sum(loss.detach())) / self.processes.size
                 if not math.isfinite(value):
-                    raise ProtectionError(f"the loss is {value} at step {ctx.step + 1}; lower --lr. The folder keeps the last checkpoint")
+                    raise ProtectionError(f"the loss is {value} at step {ctx.step + 1}; lower --lr")
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
                 optimizer.step()
                 optimizer.zero_grad()
@@ -245,8 +246,7 @@ class _Run:
             "epoch": epoch,
             "done": done,
             "after": after,
-            "seconds": self.seconds,
-            "eval_seconds": self.eval_seconds,
+            "spent": (self.seconds, self.eval_seconds, max(self.peak, peak_memory())),
             "layers": self.layers,
             "fractions": self.fractions,
             "observer": self.observer.state_dict(),
@@ -269,7 +269,7 @@ class _Run:
         self.batches.skip, self.layers, self.fractions = saved["done"], saved["layers"], saved["fractions"]
         self.observer.load_state_dict(own(saved["observer"]))
         self.keeping.load_state_dict(own(saved["budget"]))
-        self.seconds, self.eval_seconds = saved["seconds"], saved["eval_seconds"]
+        self.seconds, self.eval_seconds, self.peak = saved["spent"]
         kept, rank = saved["random"], self.processes.rank
         set_random_state(own(kept[rank if len(kept) == self.processes.size else 0]))
         return saved["epoch"], saved["after"]
@@ -287,7 +287,7 @@ class _Run:
             "steps": session.ctx.step,
             "seconds": round(self.seconds, 3),
             "eval_seconds": round(self.eval_seconds, 3),
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": max(self.peak, peak_memory()),
             "stopped_because": why,
             **found,
             "conflicting_fraction": self.fractions[0] / self.fractions[1] if self.fractions[1] else None,
