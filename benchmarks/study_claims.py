@@ -240,8 +240,9 @@ def _at(entry: Mapping[str, Any], kind: str, level: str) -> tuple[float, str] | 
 
 
 def _most(entry: Mapping[str, Any]) -> float:
-    """The largest mean share learned at a scoring where at most `NEGLIGIBLE` of B was forgotten, of any trial."""
-    points = [point for trial in entry["trials"] for point in trial["trajectory"] if point["n"] == len(trial["seeds"])]
+    """The largest mean share learned at a scoring where at most `NEGLIGIBLE` of B was forgotten, of the trial chosen."""
+    trial = chosen_trial(entry)
+    points = [point for point in trial["trajectory"] if point["n"] == len(trial["seeds"])] if trial else []
     return max((point["learned"] for point in points if point["B"] is not None and point["B"] <= NEGLIGIBLE), default=0.0)
 
 

@@ -183,7 +183,7 @@ def test_an_interrupt_in_the_command_line_library_is_told_too(monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", ["forgetless"])
     for app in (returns, exits):
         assert options.run(app) == 1
-        assert capsys.readouterr().err.startswith("forgetless: interrupted;")
+        assert capsys.readouterr().err == "forgetless: interrupted\n"
 
 
 def test_a_finished_run_is_returned_at_once_and_left_as_it_is(warm, base, alone):
@@ -235,3 +235,24 @@ def test_the_seed_decides_everything(warm, place, alone):
     assert warm.run(*train_arguments("other", "--seed", 1), cwd=place).code == 0
     assert result(place / "other")[0] != alone[0][0]
     assert without_times(place / "other") != alone[0][2]
+
+
+def test_the_peak_of_memory_is_that_of_all_processes_of_a_run(place, monkeypatch):
+    from forgetless.cli.main import app
+    from forgetless.train import loop
+
+    class Killed(BaseException):
+        pass
+
+    def peak() -> int:
+        if (place / "run/checkpoint/state.safetensors").is_file():
+            raise Killed  # before its second checkpoint
+        return 10**13
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(loop, "peak_memory", peak)
+    with pytest.raises(Killed):
+        app(train_arguments("run"), standalone_mode=False)
+    monkeypatch.setattr(loop, "peak_memory", lambda: 10**6)
+    app(train_arguments("run", "--resume"), standalone_mode=False)
+    assert json.loads((place / "run/summary.json").read_text("utf-8"))["peak_memory_bytes"] == 10**13

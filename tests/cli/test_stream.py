@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -75,6 +76,21 @@ def test_question_files_make_a_stream_of_their_own(forgetless, place):
         assert [task for task in matrix["tasks"]] == ["inject", "other"] and matrix["mean"][0][0] > 0.5, method
     assert len(matrix["heldout"]) == 2 and matrix["heldout"][1][0] is not None  # inject-heldout.jsonl stands beside it
     assert "inject 0 is" in (place / "replay" / "report.html").read_text()
+
+
+def test_a_run_does_not_go_on_with_other_questions(forgetless, place, tmp_path):
+    for name in ("inject.jsonl", "other.jsonl"):
+        shutil.copy(place / name, tmp_path / name)
+    stream = ["--stream", "inject.jsonl,other.jsonl", "--model", place / "model", "--setting", "domain", "--epochs", "1", "--out", "run"]
+    assert forgetless("stream", *stream, "--method", "none", "--seeds", "1", cwd=tmp_path).code == 0
+    before = (tmp_path / "run/seeds/seed-0.json").read_bytes()
+    kept = (tmp_path / "inject.jsonl").read_text()
+    (tmp_path / "inject.jsonl").write_text("\n".join(kept.splitlines()[:-1]) + "\n")
+    found = forgetless("stream", *stream, "--method", "none", "--seeds", "2", "--resume", cwd=tmp_path)
+    assert found.code == 2 and "its run was on other data" in found.err and len(found.err.strip().splitlines()) == 1
+    (tmp_path / "inject.jsonl").write_text(kept)
+    assert forgetless("stream", *stream, "--method", "none", "--seeds", "2", "--resume", cwd=tmp_path).code == 0
+    assert (tmp_path / "run/seeds/seed-0.json").read_bytes() == before and (tmp_path / "run/seeds/seed-1.json").is_file()
 
 
 @pytest.mark.parametrize(

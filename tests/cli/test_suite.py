@@ -234,3 +234,40 @@ def test_the_built_in_suites_can_be_read(name: str) -> None:
     suite = read_suite(name, limit=3)
     assert suite.name == name and all(0 < len(part.questions) <= 18 for part in suite.parts)  # 3 facts in 6 languages
     assert suite.images == (name == "multimodal")
+
+
+@pytest.mark.parametrize("chosen", ["subject: late", "lang: [de]"])
+def test_a_limit_is_of_the_questions_that_are_chosen(tmp_path: Path, chosen: str) -> None:
+    rows = [{"prompt": f"p{n}", "answer": "a", "subject": ("early", "late")[n > 9], "lang": ("en", "de")[n > 9]} for n in range(20)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "s.yaml").write_text(f"parts: [{{name: p, data: rows.jsonl, limit: 4, {chosen}}}]")
+    for limit, left in ((None, 4), (2, 2)):
+        part = read_suite(str(tmp_path / "s.yaml"), limit=limit).parts[0]
+        assert [question.prompt for question in part.questions] == [f"p{n}" for n in range(10, 10 + left)]
+
+
+def test_a_hub_data_set_may_have_a_dot_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forgetless.data import reading
+
+    asked = []
+    monkeypatch.setattr(reading, "read_hub", lambda hub, limit: asked.append(hub) or iter([(1, {"prompt": "p", "answer": "a"})]))
+    (tmp_path / "s.yaml").write_text("parts: [{name: p, data: 'owner/trivia/rc.nocontext:validation'}]")
+    assert len(read_suite(str(tmp_path / "s.yaml")).parts[0].questions) == 1
+    assert asked == [reading.parse_hub_name("owner/trivia/rc.nocontext:validation")]
+
+
+def test_a_part_in_which_a_model_says_nothing_leaves_the_others_whole(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from forgetless.data.model import load_model
+    from forgetless.evaluation import run_suite
+
+    def mute(*arguments: Any, **options: Any) -> dict[str, Any]:
+        found = examine(*arguments, **options)
+        return found | {"items": [item | {"said_before": " "} for item in found["items"]]}
+
+    examine = run_suite.examine
+    monkeypatch.setattr(run_suite, "examine", mute)
+    parts = "parts: [{name: p, data: prompts.jsonl, scorer: refuses, positions: 2}, {name: t, data: text.jsonl, scorer: perplexity}]"
+    (world / "mute.yaml").write_text(f"{parts}\nlabels: labels.jsonl")
+    models = [load_model(str(world / name)) for name in "ab"]
+    told = run_suite.run_suite(read_suite(str(world / "mute.yaml")), *models, batch_size=2, show=False)
+    assert [part["name"] for part in told["parts"]] == ["p", "t"] and "by_position" not in told["parts"][0]

@@ -376,3 +376,35 @@ def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):
     outcome = perform(job)
     assert isinstance(outcome, Outcome) and outcome.status == "refused"
     assert "this machine does not see the folder of the comparison" in outcome.reason
+
+
+def test_a_model_blended_after_training_is_compared_as_it_was_left(place):
+    change(place, "[none, replay]", "[none, {method: wise, options: {alpha: 0.5}}]")
+    change(place, "[3e-3, 1e-2]", "1e-2")
+    change(place, "levels: [0.2, 0.5]", "levels: [0.2, 0.9]")
+    found = run(place)
+    plain, blended = lines(place / "study")
+    assert len(plain["trajectory"]) == 5 and [point["epoch"] for point in blended["trajectory"]] == [0, 4]
+    cost = [json.loads(line) for line in (place / "study/costs.jsonl").read_text("utf-8").splitlines()][1]
+    assert len(cost["seconds_at"]) == 2 and cost["seconds_at"][1] == cost["seconds"]
+    tables = blended["trajectory"][-1]["splits"]
+    epochs = [json.loads(line) for line in (place / "study/cells" / blended["cell"] / "metrics.jsonl").read_text("utf-8").splitlines()]
+    before = [line for line in epochs if line["kind"] == "epoch"][-1]["splits"]
+    assert before == plain["trajectory"][-1]["splits"], "until then wise is plain training"
+    assert tables["inject"]["learned"] < before["inject"]["learned"]
+    items = [json.loads(line) for line in (place / "study/cells" / blended["cell"] / "items.jsonl").read_text("utf-8").splitlines()]
+    assert tables["inject"]["right"] == sum(item["after"] for item in items if item["split"] == "inject")
+    trials = {entry["label"]: entry["trials"][0] for entry in found["entries"]}
+    assert trials["none"]["at"]["0.9"]["reached"] == 1 and trials["wise"]["at"]["0.9"]["reached"] == 0
+    end = trials["wise"]["final"]
+    if (learned := end["learned"]["mean"]) >= 0.2:  # on the straight line from the start to what was left
+        assert trials["wise"]["at"]["0.2"]["B"]["mean"] == pytest.approx(end["B"]["mean"] * 0.2 / learned)
+    assert [point["epoch"] for point in trials["wise"]["trajectory"]] == [0, 4]
+
+
+def test_every_trial_of_a_method_is_checked_before_anything_is_run(place):
+    change(place, "[none, replay]", "[none, {method: wise, options: {alpha: [auto, 0.5]}, rates: 1e-2}]")
+    change(place, "  retain: retain.jsonl\n", "")
+    with pytest.raises(InputError, match="wise"):
+        run(place)
+    assert not (place / "study").exists()

@@ -240,3 +240,21 @@ def test_the_embedded_model_is_unpacked_once(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / EMBEDDED)
     assert tokenizer.eos_token == tokenizer.pad_token == "<|im_end|>", "whatever transformers reads from the GGUF file"
     shutil.rmtree(tmp_path / EMBEDDED)  # half a gigabyte, which pytest would keep
+
+
+def test_an_adapter_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds an adapter, not a model\. Merge it into its model"):
+        load_model(str(tmp_path))
+
+
+def test_memory_that_is_refused_is_not_told_as_a_broken_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCausalLM
+
+    def refuses(*arguments, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuses)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        load_model(str(folder))

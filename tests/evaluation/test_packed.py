@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -13,7 +14,7 @@ from forgetless.data.encoding import Example
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.evaluation import forward, packed
-from forgetless.evaluation.forward import answer_logits
+from forgetless.evaluation.forward import answer_logits, both_logits
 from forgetless.evaluation.score import score
 
 
@@ -104,3 +105,16 @@ def test_logits_come_for_every_example_once(taught: Language) -> None:
         + [Example((7, k), (1, 2)) for k in range(6) for _ in "ab"]
     )
     assert sorted(index for index, _ in answer_logits(taught, examples, batch_size=4)) == list(range(len(examples)))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_models_of_which_one_does_not_pack_are_asked_in_one_order(taught: Language, first: bool) -> None:
+    coarse = Language(copy.deepcopy(taught.model).bfloat16(), taught.tokenizer, "coarse")
+    pair = (taught, coarse) if first else (coarse, taught)
+    examples = [Example((7,) * (9 - k), answer) for k in range(6) for answer in ((1, 2), (3,) * (5 * k + 1))]
+    found = {index: (old, new) for index, old, new in both_logits(*pair, examples, batch_size=4)}
+    alone = [dict(answer_logits(one, examples, batch_size=1)) for one in pair]
+    assert [len(old) for _, (old, _) in sorted(found.items())] == [len(example.answer) for example in examples]
+    for index, both in found.items():
+        for mine, theirs in zip(both, (one[index] for one in alone), strict=True):
+            torch.testing.assert_close(mine.log_softmax(-1), theirs.log_softmax(-1), atol=0.1, rtol=0)

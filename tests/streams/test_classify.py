@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from forgetless.core.method import Method
-from forgetless.errors import InputError
+from forgetless.errors import InputError, ProtectionError
 from forgetless.evaluation.matrix import Matrix
 from forgetless.methods import CPL, METHODS, Plain
 from forgetless.streams.classify import Kept, run_classes
@@ -96,3 +96,8 @@ def test_every_method_goes_through_a_stream_and_learns_its_last_task():
             failed[name] = record.accuracy[2]
         assert len(record.seconds) == 3 and record.steps == [60, 60, 60]
     assert not failed
+
+
+def test_a_training_that_diverges_is_an_error_and_no_figure():
+    with pytest.raises(ProtectionError, match=r"the loss is (nan|inf|-inf) in task 'task 0'; lower --lr"):
+        run_classes(STREAM, "task", Plain(), seed=0, steps=60, batch_size=16, lr=1e25, optimizer="sgd")

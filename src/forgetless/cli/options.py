@@ -16,6 +16,9 @@ from forgetless.errors import ForgetlessError, InputError, out_of_memory
 from forgetless.files import NO_ROOM
 
 DEBUG = {"on": False}
+_ON = "; the same command goes on where it was"
+GOES_ON = dict.fromkeys(("train", "stream"), "; a run goes on with the same command and --resume") | {"demo": _ON}
+"""By verb what to do after an interrupt, where anything is kept."""
 
 
 def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
@@ -46,6 +49,10 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
             defaults[parameter.name or ""] = _config_value(ctx, parameter, item, f"{value}, key {key}")
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return value
+
+
+def _verb() -> str:
+    return next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
 
 
 def _flag(parameter: Any) -> str:
@@ -137,7 +144,7 @@ def run(app: Callable[..., Any]) -> int:
             raise Interrupted
         return code
     except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        return _fail("interrupted; a run goes on with the same command and --resume", 1, error)
+        return _fail(f"interrupted{GOES_ON.get(_verb(), '')}", 1, error)
     except InputError as error:
         return _fail(str(error), 2, error)
     except ForgetlessError as error:

@@ -43,7 +43,7 @@ def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapp
     """
     one, found = plan.data[data].at(cells[0].seed), None
     files = one.files() if one.builtin is None else {name: str(folder / "questions" / data / f"{name}.jsonl") for name in DEMO}
-    for cell in {cell.label: cell for cell in cells}.values():
+    for cell in {(cell.label, cell.trial): cell for cell in cells}.values():
         try:
             method = build_method(cell.method, cell.options, known)
             check_method(method, processes=1, sharded=False)

@@ -206,7 +206,10 @@ def _epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _to_the_end(folder: Path, items: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The scorings of a finished run. Where its model was changed after the last epoch (a blend, say), one more: of what it left."""
+    """The scorings of a finished run. Of one whose model was changed after the last epoch (a blend, say): before it and of what it left.
+
+    What stood in between is no state that the method gives, so nothing is read off it.
+    """
     lines, left = _epochs(folder), dict[str, str]()
     for item in read_jsonl(folder / "items.jsonl"):
         left[item["split"]] = left.get(item["split"], "") + "01"[item["after"]]
@@ -217,7 +220,7 @@ def _to_the_end(folder: Path, items: Mapping[str, Any]) -> list[dict[str, Any]]:
         pairs = list(zip(part["before"], left[name], strict=True))
         splits[name] = {"total": len(pairs), "right": left[name].count("1"), "right_before": part["before"].count("1")}
         splits[name] |= {"learned": pairs.count(("0", "1")), "forgotten": pairs.count(("1", "0"))}
-    return [*lines, {"epoch": lines[-1]["epoch"], "step": lines[-1]["step"], "splits": splits, "right": left}]
+    return [lines[0], {"epoch": lines[-1]["epoch"], "step": lines[-1]["step"], "splits": splits, "right": left}]
 
 
 def _course(lines: Sequence[Mapping[str, Any]], items: Mapping[str, Any]) -> dict[str, Any]:

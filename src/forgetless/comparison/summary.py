@@ -199,7 +199,10 @@ def _mean_trajectory(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     points = []
     for index in range(max((len(one.learned) for one in curves), default=0)):
         here = [one for one in curves if len(one.learned) > index]
-        point: dict[str, Any] = {"epoch": index, "learned": sum(one.learned[index] for one in here) / len(here)}
+        point: dict[str, Any] = {
+            "epoch": max(one.epochs[index] for one in here),
+            "learned": sum(one.learned[index] for one in here) / len(here),
+        }
         for kind in KEPT:
             values = [one.kept[kind] for one in here]
             point[kind] = sum(v[index] for v in values if v is not None) / len(here) if all(v is not None for v in values) else None

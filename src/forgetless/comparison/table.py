@@ -62,11 +62,11 @@ def setting(trial: Mapping[str, Any]) -> str:
 
 
 def sentences(found: Mapping[str, Any], data: str, level: str) -> list[str]:
-    """Each method against the baselines on B (else A), and what is missing, in words."""
+    """Each method against the baselines on B (else A, else C), and what is missing, in words."""
     told = []
     for entry in found["entries"]:
         for baseline, against in entry["against"].items() if entry["data"] == data else ():
-            kind = "B" if against["items"]["B"]["n"] else "A"
+            kind = next((kind for kind in "BAC" if against["items"][kind]["n"]), "B")
             by_seed, by_item = against["at"][level][kind], against["items"][kind]
             line = f"{entry['label']} against tuned {baseline}, {kind}:"
             if by_seed["n"]:

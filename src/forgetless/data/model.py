@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from forgetless.errors import InputError
+from forgetless.errors import InputError, out_of_memory
 from forgetless.files import cache_folder, sync_file, sync_folder
 from forgetless.progress import bar
 
@@ -91,9 +91,13 @@ def load_model(name: str, *, trust_remote_code: bool = False, images: bool = Fal
     """
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        if images:
+            from transformers import AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
-        raise InputError(f"the package {error.name} is missing", mend="Run: pip install 'forgetless[hf]'") from error
+        what = f"the package {error.name} is missing" if error.name else f"transformers cannot be used ({error})"
+        raise InputError(what, mend="Run: pip install 'forgetless[hf]'") from error
 
     source = _source(name)
     where = f"model {name}"
@@ -110,6 +114,8 @@ def load_model(name: str, *, trust_remote_code: bool = False, images: bool = Fal
         except InputError:
             raise
         except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError and more for a wrong folder
+            if out_of_memory(error):
+                raise
             first = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(" :")
             raise InputError(f"it cannot be loaded ({first[:200]})", where=where, mend=_advice(name)) from error
     if wrong := found["mismatched_keys"]:
@@ -131,6 +137,9 @@ def _source(name: str) -> str:
     except (OSError, ValueError, RuntimeError):  # too long, a null character, ~ of a user that does not exist
         raise InputError("that is no name of a model", where=where, mend=mend) from None
     if folder:
+        if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+            merged = "Merge it into its model (peft: merge_and_unload), save that, and name its folder"
+            raise InputError("the folder holds an adapter, not a model", where=where, mend=merged)
         if not (path / "config.json").is_file():
             raise InputError("the folder has no config.json", where=where, mend="Name a folder that save_pretrained wrote")
         if not any(path.glob("*.safetensors")):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from forgetless.errors import InputError
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = string.ascii_uppercase
 _INDEX = re.compile(r"[0-9]{1,9}(\.0)?")
 _COLUMN = re.compile(r"choice_([a-zA-Z])")
 

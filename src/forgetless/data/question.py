@@ -13,7 +13,7 @@ class Question:
     """One row of a question file.
 
     Attributes:
-        id: unique in its file; made from the row number where the file gives none.
+        id: unique in its file; made from its content where the file gives none.
         kind: ``choice`` (question, choices, answer), ``open`` (prompt, answer), ``chat`` (messages) or ``text``.
         prompt: the question or prompt; for ``text`` the text itself; for ``chat`` the last user turn.
         answers: the accepted answers, the first one being the one that is trained on; empty for ``text``.

@@ -47,7 +47,7 @@ def read_questions(source: str | Path, *, limit: int | None = None, answers: boo
         raise InputError(f"must be a whole number from 1 on, not {show(limit)}", where="limit", mend="Leave it out to read every row")
     if not isinstance(source, str | Path) or not str(source).strip():
         raise InputError(f"the source of the questions is {show(source)}", mend="Name a file or a hub data set owner/name")
-    if isinstance(source, Path) or _is_path(source):
+    if isinstance(source, Path) or is_path(source):
         path = _expanded(source)
         unit = "row" if path.suffix.lower() == ".parquet" else "line"
         return _questions(_read_file(path, limit), str(path), unit, path.parent, answers)
@@ -58,7 +58,7 @@ def read_questions(source: str | Path, *, limit: int | None = None, answers: boo
     return _questions(read_hub(hub, limit), source, "row", None, answers)
 
 
-def _is_path(source: str) -> bool:
+def is_path(source: str) -> bool:
     """Whether ``source`` is meant as a file: by its suffix, by how it starts, or because it exists."""
     if source.startswith((".", "/", "~")) or "\\" in source or re.match(r"[A-Za-z]:", source):
         return True

@@ -9,7 +9,7 @@ from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.evaluation.drift import same_tokens
-from forgetless.evaluation.forward import answer_logits, evaluating
+from forgetless.evaluation.forward import both_logits, evaluating
 from forgetless.evaluation.paired import mean_interval
 from forgetless.evaluation.vision import example
 from forgetless.ops.distillation import kl_rows
@@ -59,15 +59,8 @@ def kl_by_position(
     examples = [example(before, question, text, template) for question, text in given]
     values: list[list[float]] = [[] for _ in examples]
     with evaluating(before.model), evaluating(after.model):
-        both = zip(
-            answer_logits(before, examples, batch_size=batch_size, advance=advance),
-            answer_logits(after, examples, batch_size=batch_size),
-            strict=True,
-        )
-        for (index, old), (same, new) in both:
-            assert index == same
-            width = min(old.shape[-1], new.shape[-1])
-            values[index] = kl_rows(old[:positions, :width], new[:positions, :width]).clamp(min=0).tolist()
+        for index, old, new in both_logits(before, after, examples, batch_size=batch_size, advance=advance):
+            values[index] = kl_rows(old[:positions], new[:positions]).clamp(min=0).tolist()
     return {**summarised(values, positions), "empty": len(questions) - len(given)}
 
 

@@ -10,7 +10,7 @@ from forgetless.data.encoding import target
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import InputError
-from forgetless.evaluation.forward import answer_logits, evaluating
+from forgetless.evaluation.forward import both_logits, evaluating
 from forgetless.evaluation.vision import example
 from forgetless.progress import Advance, silent
 
@@ -38,15 +38,8 @@ def kl_drift(
     examples = [example(before, question, text, template) for question, text in pairs]
     drift = [0.0] * len(examples)
     with evaluating(before.model), evaluating(after.model):
-        both = zip(
-            answer_logits(before, examples, batch_size=batch_size, advance=advance),
-            answer_logits(after, examples, batch_size=batch_size),
-            strict=True,
-        )
-        for (index, old), (same, new) in both:
-            assert index == same
-            width = min(old.shape[-1], new.shape[-1])  # the longer one has tokens that were added, or padding
-            p, q = old[:, :width].log_softmax(-1), new[:, :width].log_softmax(-1)
+        for index, old, new in both_logits(before, after, examples, batch_size=batch_size, advance=advance):
+            p, q = old.log_softmax(-1), new.log_softmax(-1)
             drift[index] = max(0.0, float(kl_div(q, p, log_target=True, reduction="sum")) / len(p))
     return drift
 

@@ -54,11 +54,37 @@ def answer_logits(
     Raises:
         NotNumbersError: the model gives no numbers (NaN).
     """
-    narrow = "logits_to_keep" in inspect.signature(language.model.forward).parameters
+    found = packed.groups(examples)
+    yield from _passes(language, examples, found if _packs(language, examples, found) else None, batch_size, advance)
+
+
+def both_logits(
+    before: Language, after: Language, examples: Sequence[Example], *, batch_size: int, advance: Advance = silent
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """For each example its index and what `answer_logits` gives of either model, cut to the tokens that both have.
+
+    Rows are shared where both models allow it. The order is that of `answer_logits`.
+
+    Raises:
+        NotNumbersError: a model gives no numbers (NaN).
+    """
+    found = packed.groups(examples)
+    shared = found if _packs(before, examples, found) and _packs(after, examples, found) else None
+    pairs = zip(_passes(before, examples, shared, batch_size, advance), _passes(after, examples, shared, batch_size, silent), strict=True)
+    for (index, old), (same, new) in pairs:
+        assert index == same
+        width = min(old.shape[-1], new.shape[-1])  # the longer one has tokens that were added, or padding
+        yield index, old[:, :width], new[:, :width]
+
+
+def _passes(
+    language: Language, examples: Sequence[Example], found: Sequence[packed.Group] | None, batch_size: int, advance: Advance
+) -> Iterator[tuple[int, Tensor]]:
+    """The passes of `answer_logits`: of the groups ``found`` packed, of single examples where it is None."""
+    narrow = _narrow(language)
     config = language.model.config.get_text_config() if language.processor else language.model.config
     positions = LOGITS_BYTES // (4 * (getattr(config, "vocab_size", None) or len(language.tokenizer)))
-    found = packed.groups(examples)
-    if sum(len(group) > 1 for group in found) >= PACK_FROM and _packs(language, examples, found, narrow):
+    if found is not None:
         tokens = packed.CPU_TOKENS if language.model.device.type == "cpu" else None
         for rows in packed.batches(examples, found, batch_size, positions, tokens):
             for index, own in packed.packed_logits(language, examples, rows, narrow):
@@ -103,10 +129,15 @@ def _numbers(logits: Tensor, language: Language) -> Tensor:
     return logits
 
 
-def _packs(language: Language, examples: Sequence[Example], found: Sequence[packed.Group], narrow: bool) -> bool:
-    """Whether the model gives the longest group of several answers the same numbers packed as one by one."""
-    tolerance = packed.TOLERANCE.get(language.model.dtype)
-    if tolerance is None:
+def _narrow(language: Language) -> bool:
+    """Whether the model can be asked for some positions' logits alone."""
+    return "logits_to_keep" in inspect.signature(language.model.forward).parameters
+
+
+def _packs(language: Language, examples: Sequence[Example], found: Sequence[packed.Group]) -> bool:
+    """Whether packing is worth it, and the model gives the longest group of several answers the same numbers packed as one by one."""
+    tolerance, narrow = packed.TOLERANCE.get(language.model.dtype), _narrow(language)
+    if tolerance is None or sum(len(group) > 1 for group in found) < PACK_FROM:
         return False
     longest = max((group for group in found if len(group) > 1), key=lambda group: sum(len(examples[index]) for index in group))
     plain = list(_plain(language, examples, longest, narrow))

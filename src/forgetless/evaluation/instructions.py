@@ -49,9 +49,7 @@ def _checked(check: object, name: str, where: str) -> dict[str, Any]:
     for key, value in check.items():
         if key in _BOUNDS and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise InputError(f"{name}: {key} is {show(value)}", where=where, mend="Give a whole number from 0 up")
-        if key in ("all", "any", "none", "keys") and not (
-            isinstance(value, list) and value and all(isinstance(v, str) and v for v in value)
-        ):
+        if key in ("all", "any", "none", "keys") and not _texts(value):
             raise InputError(f"{name}: {key} is {show(value)}", where=where, mend="Give a list of texts")
         if key in ("text", "pattern") and not (isinstance(value, str) and value):
             raise InputError(f"{name}: {key} is {show(value)}", where=where, mend="Give a text")

@@ -15,7 +15,7 @@ from forgetless.evaluation.packaged_safety import labelled
 from forgetless.evaluation.paired import compare, share_interval
 from forgetless.evaluation.refusal import agreement, is_refusal, read_labels
 from forgetless.evaluation.suite import Part, Suite
-from forgetless.progress import bar
+from forgetless.progress import bar, note
 
 Harness = Callable[[Part, Language, Language | None, int, bool], dict[str, Any]]
 """Runs the tasks of a part with ``lm_eval``: part, before, after, batch size, whether to show progress."""
@@ -88,6 +88,9 @@ def _run(part: Part, before: Language, after: Language | None, batch_size: int, 
             made["trained_on"], made["crossing"] = part.trained_on, crossing(table, part.trained_on)
     if part.positions is not None and after is not None and same_tokens(before, after):
         said = [str(item["said_before"]) for item in found["items"]]
+        if not any(text.strip() for text in said):
+            note(f"{part.name}: the first model says nothing, so there is no KL by position", show=show)
+            return made
         with bar(f"{part.name}: KL by position", len(said), show=show) as advance:
             made["by_position"] = kl_by_position(
                 before, after, part.questions, said, found["template"], positions=part.positions, batch_size=batch_size, advance=advance

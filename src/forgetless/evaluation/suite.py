@@ -16,7 +16,7 @@ from typing import Any
 
 from forgetless.data.options import show
 from forgetless.data.question import Question
-from forgetless.data.reading import read_questions
+from forgetless.data.reading import is_path, read_questions
 from forgetless.data.templates import check_template
 from forgetless.errors import InputError
 from forgetless.evaluation.by_position import check_positions
@@ -210,13 +210,15 @@ def _filled(part: Part, path: Path, limit: int | None) -> Part:
     if part.lm_eval:
         files = tuple(str(_beside(path, task)) if task.endswith((".yaml", ".yml", ".json")) else task for task in part.lm_eval)
         return replace(part, limit=most, lm_eval=files, include=str(_beside(path, part.include)) if part.include else None)
-    questions, folder = _read(part, path, most)
+    chosen = (part.subject is not None or bool(part.lang)) and not part.data.startswith(PREFIX)  # then as many are left, not looked at
+    questions, folder = _read(part, path, None if chosen else most)
     if part.subject is not None:
         questions = [question for question in questions if question.subject == part.subject]
     if not questions:
         raise InputError(f"no question has the subject {part.subject!r}", where=where, mend="Check the subject, or leave it out")
     if part.lang:
         questions = in_languages(questions, part.lang, where)
+    questions = questions[:most] if chosen else questions
     for question in questions:
         if question.lang is not None and (part.by == "lang" or part.trained_on):
             check_language(question.lang, question.where or question.id)
@@ -241,7 +243,7 @@ def _filled(part: Part, path: Path, limit: int | None) -> Part:
 def _read(part: Part, path: Path, limit: int | None) -> tuple[list[Question], Path]:
     if part.data.startswith(PREFIX):
         return packaged(part.data.removeprefix(PREFIX), limit, subject=part.subject)
-    hub = not Path(part.data).suffix and not _beside(path, part.data).exists()
+    hub = not is_path(part.data) and not _beside(path, part.data).exists()
     source = part.data if hub else _beside(path, part.data)
     questions = read_questions(source, limit=limit, answers=part.scorer not in WITHOUT_ANSWERS)
     return questions, Path() if hub else Path(source).parent

@@ -21,10 +21,14 @@ _TEXT = ("input_ids", "attention_mask")
 
 @dataclass(frozen=True, slots=True)
 class Seen(Example):
-    """An example with an image: ``prompt`` holds the image's places as the processor wrote them into ``text``."""
+    """An example with an image: ``prompt`` holds the image's places as the processor wrote them into ``text``.
+
+    ``special``: whether it put its special tokens around the text (a chat template writes its own).
+    """
 
     text: str = ""
     image: str = ""
+    special: bool = True
 
 
 def with_images(questions: Sequence[Question], folder: Path) -> list[Question]:
@@ -84,7 +88,7 @@ def example(language: Language, question: Question, answer: str, template: str |
     words = wording(marked, language.tokenizer, template)
     text = _chat(language, question) if words.turns and not question.choices else words.before
     prompt = tuple(_inputs(language, [text], [question.image], special=not words.turns)["input_ids"][0].tolist())
-    made = Seen(prompt, plain.answer, text, question.image)
+    made = Seen(prompt, plain.answer, text, question.image, special=not words.turns)
     if language.room is not None and len(made) > language.room:
         raise InputError(f"it has {len(made)} tokens with its image, the model takes {language.room}", where=where, mend="Shorten the row")
     return made
@@ -102,7 +106,7 @@ def image_inputs(language: Language, examples: Sequence[Example], length: int, *
     seen = [one for one in examples if isinstance(one, Seen)]
     if not seen:
         return {}
-    given = _inputs(language, [one.text for one in seen], [one.image for one in seen])
+    given = _inputs(language, [one.text for one in seen], [one.image for one in seen], special=seen[0].special)
     extra: dict[str, Any] = {}
     for name, value in given.items():
         if name in _TEXT:
@@ -143,7 +147,7 @@ def _chat(language: Language, question: Question) -> str:
     return made
 
 
-def _inputs(language: Language, texts: list[str], images: list[str], *, special: bool = True) -> Any:
+def _inputs(language: Language, texts: list[str], images: list[str], *, special: bool) -> Any:
     from PIL import Image
 
     opened = []

@@ -24,7 +24,8 @@ def peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise InputError(f"the package {error.name} is missing", mend="Run: pip install 'forgetless[hf]'") from error
+        what = f"the package {error.name} is missing" if error.name else f"peft cannot be used ({error})"
+        raise InputError(what, mend="Run: pip install 'forgetless[hf]'") from error
     return peft
 
 

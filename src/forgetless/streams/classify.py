@@ -17,6 +17,7 @@ from forgetless.core.predictions import INACTIVE
 from forgetless.core.session import attach
 from forgetless.core.strength import automatic
 from forgetless.core.task import Task
+from forgetless.errors import ProtectionError
 from forgetless.progress import Advance, silent
 from forgetless.streams.record import PROBE, PROBE_SEED, SeedRecord, for_first_task, model_bytes, share, tensor_bytes
 from forgetless.streams.stream import Batch, ClassStream, Setting
@@ -89,7 +90,10 @@ def _train(method: Method, model: nn.Module, task: Task, optimizer: str, lr: flo
         for batch in task.train:
             out = model(batch[0])
             loss = nn.functional.cross_entropy(_logits(out, batch), batch[1])
-            session.total(loss, batch, out).backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            total = session.total(loss, batch, out)
+            if not torch.isfinite(total.detach()):
+                raise ProtectionError(f"the loss is {float(total.detach())} in task {task.name!r}; lower --lr")
+            total.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
             made.step()
             made.zero_grad()
             advance(1)

@@ -21,7 +21,7 @@ from forgetless.streams.builders import make_stream
 from forgetless.streams.classify import run_classes
 from forgetless.streams.record import SeedRecord, check_task_identity
 from forgetless.streams.settings import StreamSettings
-from forgetless.streams.stream import ClassStream, ClassTask, LanguageTask, Stream, check_setting
+from forgetless.streams.stream import ClassStream, ClassTask, LanguageTask, Stream, check_setting, fingerprint
 from forgetless.train.folder import lock_file
 from forgetless.train.provenance import provenance
 from forgetless.train.settings import Settings, default_rate
@@ -60,7 +60,7 @@ def run_stream(
         where, mend = "--device, --dtype", "Leave them out, or take a stream of questions"
         raise InputError("streams of classifications are trained on the processor in float32", where=where, mend=mend)
     check_task_identity(build(), ",".join(settings.method), setting)
-    config = json.loads(json.dumps(asdict(settings))) | provenance()
+    config = json.loads(json.dumps(asdict(settings))) | {"data": fingerprint(stream)} | provenance()
     _check_folder(out, config, resume=resume)
     check_writable(out, folder=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -193,5 +193,8 @@ def _check_folder(out: Path, config: dict[str, Any], *, resume: bool) -> None:
         for name in sorted(set(config) - MAY_DIFFER):
             was = old.get(name) if isinstance(old, dict) else None
             if was != config[name]:
+                if name == "data":
+                    what = "its run was on other data: a question file, or what the stream is built from, has changed"
+                    raise InputError(what, where=str(out), mend="Put the old data back, or name a new folder for --out")
                 what = f"its run has {name.replace('_', '-')} = {was!r}, this command {config[name]!r}"
                 raise InputError(what, where=str(out), mend="Resume with the same settings, or name a new folder for --out")

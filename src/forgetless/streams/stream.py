@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal
 
 import torch
@@ -144,6 +145,23 @@ class LanguageStream:
 
 
 Stream = ClassStream | LanguageStream
+
+
+def fingerprint(stream: Stream) -> str:
+    """SHA-256 of what a stream's tasks hold: their names, examples and questions, in their order."""
+    found = sha256()
+    for task in stream.tasks:
+        found.update(task.name.encode())
+        parts: tuple[object, ...] = (task.train, task.test)
+        if isinstance(task, ClassTask):
+            parts = (*task.train, *task.test, task.classes, task.items)
+        for part in parts:
+            if isinstance(part, Tensor):
+                found.update(f"{part.dtype} {tuple(part.shape)}".encode())
+                found.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+            else:
+                found.update(repr(part).encode())
+    return found.hexdigest()
 
 
 def check_setting(stream: Stream, setting: str) -> Setting:
