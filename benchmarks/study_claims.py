@@ -11,13 +11,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import raw
 from forgetless.report.comparison_words import chosen_trial
+from transfer import SECOND
 
 Found = Mapping[str, Any]
 Sets = Mapping[str, Found]
 """Summaries of comparisons by the name of their raw file."""
-NEGLIGIBLE, LESS, FIXED = 0.01, 0.59, "cpl-task"
-"""A share of B forgotten that counts as none; the least gain that the paper claims out of set; the label of CPL with one mask a task."""
+NEGLIGIBLE, LESS, FIXED, ENOUGH = 0.01, 0.59, "cpl-task", 0.9
+"""A share of B forgotten that counts as none; the least gain that the paper claims out of set; the label of CPL with one mask a task; the
+share of what a task's own mask does that another is to do."""
 SEVEN = ("l2sp", "ewc", "mas", "lwf", "replay", "agem", "gem", "lora", "lora-16", "osf", "kl")
 """Baselines of the study among which the claims on learning, memory and time are looked at, as far as they were run."""
 PAIRS = {"SGD": ("cpl-sgd", "sgd"), "SGD with momentum": ("cpl-momentum", "momentum"), "AdamW": ("cpl-2", "none")}
@@ -144,6 +147,23 @@ def control(sets: Sets, _: Path) -> Verdict:
     return _each(sets, lambda found, data: _beside(found, data, "cpl-2", "cpl-control"))
 
 
+def transferred(_: Sets, results: Path) -> Verdict:
+    """A second task under the mask of a first: holds where it learns and spares of A and B nine tenths of what its own mask does."""
+    rows = raw.read(results / "transfer.json")
+    if not rows:
+        return NOT
+    by = {way: [row for row in rows if row["way"] == way] for way in SECOND}
+    plain, handed, own, drawn = ({key: sum(row[key] for row in by[way]) for key in ("learned", "lost_A", "lost_B")} for way in SECOND)
+    lost = [one["lost_A"] + one["lost_B"] for one in (plain, handed, own)]
+    held = handed["learned"] >= ENOUGH * own["learned"] and lost[0] - lost[1] >= ENOUGH * (lost[0] - lost[2])
+    named = zip(("under it", "its own", "a random one", "none"), (handed, own, drawn, plain), strict=True)
+    told = [f"{name}: {one['learned']} learned, {one['lost_A']} of A and {one['lost_B']} of B forgotten" for name, one in named]
+    shared = sum(row["shared"] for row in by[SECOND[2]]) / len(by[SECOND[2]])
+    seeds = len({row["seed"] for row in rows})
+    ends = f"the first freezes {shared:.0%} of what the second's own does"
+    return "holds" if held else "does not hold", f"sums over {seeds} seeds, as many steps each. {'; '.join(told)}; {ends}"
+
+
 def _beside(found: Found, data: str, ours: str, other: str) -> tuple[bool, str] | None:
     """Whether entry ``ours`` forgets less of B than ``other``, and both figures, at the highest level that both reach."""
     by = {entry["label"]: entry for entry in _entries(found, data)}
@@ -258,7 +278,7 @@ CLAIMS: tuple[tuple[str, Callable[[Sets, Path], Verdict]], ...] = (
     ("less peak memory than the baselines", memory),
     ("less time than the baselines (16.5%)", time),
     ("masks made anew forget less than one fixed mask", recomputed),
-    ("one mask serves a second injection task", _not),
+    (f"one mask serves a second injection task (here: learns and spares at least {ENOUGH:.0%} of what its own does)", transferred),
     ("it works with SGD, momentum and Adam alike (here: forgets less of B than plain fine-tuning by each)", optimizers),
     ("the signs do it: random masks of equal share protect less", control),
     ("how many signs flip over time", flips),
