@@ -30,18 +30,20 @@ def take_steps(method: Descends, ctx: Context, names: dict[nn.Parameter, str]) -
     """Let ``method`` take the optimizer's step on the parameters ``names`` where it can; gives those still to be stepped."""
     left, optimizer = dict(names), ctx.optimizer
     for group in optimizer.param_groups:
-        own = [p for p in group["params"] if p.grad is not None and p in left and _fit(p, p.grad)]
+        own = [p for p in group["params"] if p.grad is not None and p in left]
+        if not _fit(*own, *(p.grad for p in own if p.grad is not None)):
+            own = [p for p in own if p.grad is not None and _fit(p, p.grad)]
         for some in _alike(optimizer, group, own):
             step = _descent(optimizer, group, some)
             if step is None:
                 continue
-            called = [left[parameter] for parameter in some]
-            ctx.gradients = {name: p.grad for name, p in zip(called, some, strict=True) if p.grad is not None}
-            if method.descend(ctx, dict(zip(called, some, strict=True)), step):
+            called: Tree = {left[parameter]: parameter for parameter in some}
+            ctx.gradients = {name: p.grad for name, p in called.items() if p.grad is not None}
+            if method.descend(ctx, called, step):
                 for parameter in some:
                     del left[parameter]
-                    if isinstance(step, descent.Adam):
-                        optimizer.state[parameter]["step"] += 1
+                for parameter in some if isinstance(step, descent.Adam) else ():
+                    optimizer.state[parameter]["step"] += 1
     ctx.gradients = {}
     return left
 
@@ -72,7 +74,7 @@ def _fits(optimizer: Optimizer, parameter: nn.Parameter, *names: str) -> bool:
 
 def _descent(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Parameter]) -> Descent | None:
     """What the optimizer does to these parameters, if it is a `Descent` and no more; else None."""
-    rate, state = group["lr"], [optimizer.state.get(parameter, {}) for parameter in parameters]
+    rate = group["lr"]
     if not isinstance(rate, float) or not isfinite(rate) or group["maximize"] or group["differentiable"]:
         return None
     if type(optimizer) is SGD:
@@ -81,12 +83,13 @@ def _descent(optimizer: Optimizer, group: dict[str, Any], parameters: list[nn.Pa
             return None
         if not group["momentum"]:
             return descent.Plain(rate, decay)
-        velocities = [kept["momentum_buffer"] for kept in state]
+        velocities = [optimizer.state[parameter]["momentum_buffer"] for parameter in parameters]
         return descent.Momentum(rate, group["momentum"], group["dampening"], velocities, decay, group["nesterov"])
     scaled = any(getattr(optimizer, name, None) is not None for name in ("grad_scale", "found_inf"))
     numbers = (*group["betas"], group["eps"], group["weight_decay"])
     if scaled or group["amsgrad"] or group["capturable"] or not all(isinstance(number, int | float) for number in numbers):
         return None
+    state = [optimizer.state[parameter] for parameter in parameters]
     means, squares = [kept["exp_avg"] for kept in state], [kept["exp_avg_sq"] for kept in state]
     decoupled = bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
     taken = float(state[0]["step"]) + 1

@@ -54,6 +54,8 @@ class Filter:
             return
         if isinstance(self.method, Descends) and ctx.step % AUDIT_EVERY and not ctx.held.sharded:
             names = take_steps(self.method, ctx, names)
+            if not names:
+                return
         step_in_chunks(ctx.optimizer, raw_step, names, max(1, chunk_bytes // 3), self.visit)
 
     def close(self) -> None:

@@ -110,7 +110,7 @@ class CPL(Method):
         self.mean: Tree = {}
         self.taken_epoch = self.taken_step = self.position = 0
         self.hurried = 0  # steps between refreshes once tightened; 0: as refresh says
-        self._held: dict[str, tuple[signs.Count, int]] = {}  # by parameter, "" for all: weights held back and seen in this step
+        self._held: dict[str, Share] = {}  # by parameter, "" for all: weights held back of those seen in this step
 
     @property
     def _freezes(self) -> bool:
@@ -287,13 +287,13 @@ class CPL(Method):
 
     def _count(self, ctx: Context, stepped: Tree, held: list[signs.Count]) -> None:
         """Add up the weights held back in this step (``held`` is of the tensors with a reference), and report the shares so far."""
-        counts = iter(held)
-        shares = ctx.metrics.setdefault("conflicting_by_layer", {})
+        counts, shares = iter(held), ctx.metrics.setdefault("conflicting_by_layer", {})
+        total, seen = self._held.get("", Share(0, 0))[:2]
         for name, tensor in stepped.items():
             found, numel = next(counts) if name in self.reference else 0, tensor.numel()
-            for key in (name, ""):
-                before = self._held.get(key, (0, 0))
-                self._held[key] = (before[0] + found, before[1] + numel)
-            shares[name] = Share(*self._held[name])
-        if "" in self._held:
-            ctx.report("conflicting_fraction", Share(*self._held[""]))
+            total, seen = total + found, seen + numel
+            before = self._held.get(name, Share(0, 0))  # of its rows that were stepped before
+            self._held[name] = shares[name] = Share(found + before.part, numel + before.whole)
+        if seen:
+            self._held[""] = Share(total, seen)
+            ctx.report("conflicting_fraction", self._held[""])

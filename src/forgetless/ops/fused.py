@@ -85,8 +85,10 @@ class Loops:
             return [self._by_blocks(stretch, by, frozen) for stretch in stretches]
         numbers: list[int] = []
         for packed, element, gradient, weight, memory, start, length in stretches:
-            moved = [tensor.data_ptr() + 4 * start for tensor in (gradient, weight, *memory)]
-            numbers += [packed.data_ptr(), packed.numel(), element, length, *moved, *[0] * (5 - len(moved))]
+            at = 4 * start
+            first, second = ([tensor.data_ptr() + at for tensor in memory] + [0, 0])[:2] if memory else (0, 0)
+            places = (gradient.data_ptr() + at, weight.data_ptr() + at, first, second, 0)
+            numbers += (packed.data_ptr(), packed.numel(), element, length, *places)
         table = (c_int64 * len(numbers))(*numbers)
         self._all(table, len(stretches), (Plain, Momentum, FusedAdam).index(type(descent)), by, frozen)
         return table[8::9]

@@ -221,6 +221,8 @@ def _share(sizes: list[int], cores: int) -> list[list[_Share]]:
     """Deal all elements out to at most so many cores, about alike, in multiples of 64 elements; few go to one core."""
     total = sum(sizes)
     cores = max(1, min(cores, total // CPU_BLOCK))
+    if cores == 1:
+        return [[_Share(index, 0, size) for index, size in enumerate(sizes) if size]]
     shares: list[list[_Share]] = [[] for _ in range(cores)]
     core, left = 0, total // cores
     for index, size in enumerate(sizes):
