@@ -79,18 +79,20 @@ def test_question_files_make_a_stream_of_their_own(forgetless, place):
 
 
 def test_a_run_does_not_go_on_with_other_questions(forgetless, place, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
     for name in ("inject.jsonl", "other.jsonl"):
-        shutil.copy(place / name, tmp_path / name)
+        shutil.copy(place / name, here / name)
     stream = ["--stream", "inject.jsonl,other.jsonl", "--model", place / "model", "--setting", "domain", "--epochs", "1", "--out", "run"]
-    assert forgetless("stream", *stream, "--method", "none", "--seeds", "1", cwd=tmp_path).code == 0
-    before = (tmp_path / "run/seeds/seed-0.json").read_bytes()
-    kept = (tmp_path / "inject.jsonl").read_text()
-    (tmp_path / "inject.jsonl").write_text("\n".join(kept.splitlines()[:-1]) + "\n")
-    found = forgetless("stream", *stream, "--method", "none", "--seeds", "2", "--resume", cwd=tmp_path)
+    assert forgetless("stream", *stream, "--method", "none", "--seeds", "1", cwd=here).code == 0
+    before = (here / "run/seeds/seed-0.json").read_bytes()
+    kept = (here / "inject.jsonl").read_text()
+    (here / "inject.jsonl").write_text("\n".join(kept.splitlines()[:-1]) + "\n")
+    found = forgetless("stream", *stream, "--method", "none", "--seeds", "2", "--resume", cwd=here)
     assert found.code == 2 and "its run was on other data" in found.err and len(found.err.strip().splitlines()) == 1
-    (tmp_path / "inject.jsonl").write_text(kept)
-    assert forgetless("stream", *stream, "--method", "none", "--seeds", "2", "--resume", cwd=tmp_path).code == 0
-    assert (tmp_path / "run/seeds/seed-0.json").read_bytes() == before and (tmp_path / "run/seeds/seed-1.json").is_file()
+    (here / "inject.jsonl").write_text(kept)
+    assert forgetless("stream", *stream, "--method", "none", "--seeds", "2", "--resume", cwd=here).code == 0
+    assert (here / "run/seeds/seed-0.json").read_bytes() == before and (here / "run/seeds/seed-1.json").is_file()
 
 
 @pytest.mark.parametrize(
