@@ -4,8 +4,9 @@
     python benchmarks/step.py --whole [--repeats 7] [--threads N]
     python benchmarks/step.py --profile [--threads 1] [--optimizers sgd ...] [--kinds cpl torch]
 
-The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), under
-CPL in torch operations alone, and under the authors' rule (a full fp32 reference, full copies, masks of whole tensors); they take turns,
+The weights are laid out as in SmolLM2-135M. Each optimizer steps plainly, under CPL (two-bit signs, one pass in compiled loops), SGD on
+one thread in those loops alone (the rest of CPL's step is Python), under CPL in torch operations alone, and under the authors' rule (a
+full fp32 reference, full copies, masks of whole tensors); they take turns,
 medians are compared. With ``--whole`` SmolLM2-135M is trained on batches of 8 rows of 32 tokens: forward, backward and step together,
 plainly and under CPL, and by itself the refresh of a reference from one such batch. Beside each ratio stands that of the last release
 (benchmarks/baseline.json). On one thread the processor's time counts, else that of the clock. ``--profile`` says instead in which
@@ -31,6 +32,7 @@ from forgetless.core.session import attach
 from forgetless.core.task import Task
 from forgetless.methods import CPL
 from forgetless.ops import fused
+from forgetless.ops.descent import Plain
 
 
 class Layers(nn.Module):
@@ -58,7 +60,7 @@ OPTIMIZERS: dict[str, Make] = {
 }
 
 
-KINDS = ("cpl", "torch", "authors")
+KINDS = ("cpl", "loops", "torch", "authors")
 
 
 def main() -> None:
@@ -156,17 +158,23 @@ def steps_of(weights: int, make: Make, kinds: list[str]) -> dict[str, Callable[[
         parameter.grad = torch.randn_like(parameter)
     reference = [torch.randn_like(parameter) for parameter in parameters]
     made: dict[str, Callable[[], object]] = {"plain": make(parameters).step}
-    if {"cpl", "torch"} & set(kinds):
-        optimizer = make(parameters)
+    if {"cpl", "loops", "torch"} & set(kinds):
+        optimizer, method = make(parameters), CPL(refresh="task")
         loss = sum((parameter * part).sum() for parameter, part in zip(parameters, reference, strict=True))
-        attach(CPL(refresh="task"), model, optimizer, Task("bench", [None], [None]), lambda m, b: loss).start()
+        attach(method, model, optimizer, Task("bench", [None], [None]), lambda m, b: loss).start()
         made |= {"cpl": optimizer.step, "torch": lambda: in_torch(optimizer.step)}
+        alone = type(optimizer) is torch.optim.SGD and not optimizer.defaults["momentum"] and torch.get_num_threads() == 1
+        if alone and (loops := fused.loops()):
+            named = {name: p for name, p in model.named_parameters() if p.grad is not None}
+            whole = [fused.Stretch(method.reference[n], 0, p.grad, p.detach(), [], 0, p.numel()) for n, p in named.items()]
+            descent = Plain(optimizer.defaults["lr"], 0.0)
+            made["loops"] = lambda: loops.descend(whole, descent, frozen=False)
     if "authors" in kinds:
         own = make(parameters)
         made["authors"] = lambda: authors(own, parameters, reference)
     else:
         reference.clear()
-    return {kind: made[kind] for kind in ("plain", *kinds)}
+    return {kind: made[kind] for kind in ("plain", *kinds) if kind in made}
 
 
 def in_torch(step: Callable[[], object]) -> None:
