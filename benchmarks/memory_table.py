@@ -26,6 +26,7 @@ METHODS: dict[str, tuple[float, float, str]] = {
     "none": (0, 0, ""),
     "cpl": (0.25, 0, "two bits of the reference; the chunk"),
     "l2sp": (4, 4, "the anchor; the penalty's gradients"),
+    "wise": (4, 0, "the weights before training"),
     "ewc": (8, 4, "Fisher and anchor; the penalty's gradients"),
     "online-ewc": (8, 4, "Fisher and anchor; the penalty's gradients"),
     "si": (8, 0, "path integral and anchor; from the second task on importance and the penalty's gradients, 8 more"),

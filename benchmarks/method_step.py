@@ -24,7 +24,7 @@ import raw
 from counts import COUNTED
 from memory_table import network
 
-OTHERS = ("auto", "lora", "osf", "packnet", "generative-replay", "joint")
+OTHERS = ("auto", "lora", "osf", "packnet", "supermask", "generative-replay", "joint", "wise")
 RUNS = tuple(dict.fromkeys((*COUNTED, *OTHERS)))
 OPTIONS: dict[str, dict[str, Any]] = {"cpl": {"refresh": "task"}, "generative-replay": {"count": 8, "length": 16}}
 OPTIONS |= {name: {"texts": 8, "length": 16} for name in ("null-space", "auto")}
