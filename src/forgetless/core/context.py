@@ -76,12 +76,12 @@ class Context:
         """Record a plain value, or a `Share`, about the current optimizer step; it appears in `Session.metrics`."""
         self.metrics[name] = value
 
-    def write(self, values: Tree) -> None:
-        """Set weights or buffers by name, outside a step: for `Method.end_task` and `Method.activate` only."""
+    def write(self, values: Tree | Iterable[tuple[str, Tensor]]) -> None:
+        """Set weights or buffers by name, outside a step: for `Method.end_task` and `Method.activate` only. Pairs are taken one by one."""
         reshard(self.model)
         own = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         with torch.no_grad():
-            for name, value in values.items():
+            for name, value in values.items() if isinstance(values, dict) else values:
                 local(own[name]).copy_(value)
 
     def full(self, name: str, tensor: Tensor) -> Tensor:
