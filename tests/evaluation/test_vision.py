@@ -11,10 +11,11 @@ import torch
 from forgetless.data.model import Language, load_model
 from forgetless.data.question import Question
 from forgetless.errors import InputError
+from forgetless.evaluation import vision
 from forgetless.evaluation.drift import kl_drift
 from forgetless.evaluation.packaged import packaged
 from forgetless.evaluation.score import score
-from forgetless.evaluation.vision import Seen, example, with_images
+from forgetless.evaluation.vision import Seen, example, image_inputs, with_images
 from seeing import make_seeing_model
 
 
@@ -80,6 +81,21 @@ def test_the_prompt_holds_the_places_of_the_image(seeing: Language, asked: list[
     assert isinstance(made, Seen) and list(made.prompt) == inputs(seeing, asked[0])["input_ids"][0].tolist()
     with pytest.raises(InputError, match="with its image, the model takes 256"):
         example(seeing, replace(asked[0], prompt="red " * 300), "red", "qa")
+
+
+@pytest.mark.parametrize("template", ["qa", "chat"])
+def test_the_marks_of_an_image_are_of_the_text_as_it_was_tokenized(
+    seeing: Language, asked: list[Question], monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    turns = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
+    turns += "{{ '<image> ' if c.type == 'image' else c.text }}{% endfor %}{% endif %}{% endfor %} Answer :"
+    for holder in (seeing.processor, seeing.tokenizer):
+        monkeypatch.setattr(holder, "chat_template", turns)
+    used: list[bool] = []
+    monkeypatch.setattr(vision, "_inputs", lambda *a, real=vision._inputs, **k: (used.append(k["special"]), real(*a, **k))[1])
+    one = example(seeing, asked[0], "red", template)
+    given = image_inputs(seeing, [one], len(one))
+    assert isinstance(one, Seen) and used == [template == "qa"] * 2 == [one.special] * 2 and "pixel_values" in given
 
 
 def test_drift_of_a_model_to_itself_is_none(seeing: Language, asked: list[Question]) -> None:
