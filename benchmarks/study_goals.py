@@ -14,7 +14,7 @@ from forgetless.comparison.intervals import seed_difference
 from forgetless.report.comparison_words import chosen_trial
 from study_choose import time_ratio
 
-LEVEL, HALF, TIME, CHANCE = 0.9, 0.5, 1.5, 0.05
+LEVEL, HALF, TIME, CHANCE, SEEDS = 0.9, 0.5, 1.5, 0.05, 5
 GOALS = (("auto", "replay", "B"), ("auto", "none", "C"), ("auto-no-data", "none", "BC"))
 """By what, against what, and the kinds whose forgotten shares are added up."""
 HEAD = ("setting", "method", "goal", "reached", "it", "the other", "difference, points", "p", "seeds", "met")
@@ -55,7 +55,7 @@ def _row(name: str, ours: str, other: str, kinds: str, own: dict[int, float], ri
         return f"| {name} | `{ours}` | {goal} | | | | | | {len(seeds)} | not to be told |"
     ratio, p = sum(one) / sum(two), told["p"]
     met = ratio <= HALF and p is not None and p < CHANCE
-    why = "yes" if met else "no" if ratio > HALF else "the ratio, not the test"
+    why = "no" if ratio > HALF else "the ratio, not the test" if not met else "yes" if len(seeds) >= SEEDS else "with too few seeds"
     wide = "" if told["low"] is None else f" [{100 * told['low']:+.1f}, {100 * told['high']:+.1f}]"
     cells = [f"{ratio:.3f}", f"{100 * sum(one) / len(one):.1f}%", f"{100 * sum(two) / len(two):.1f}%"]
     cells += [f"{100 * told['difference']:+.1f}{wide}", "" if p is None else f"{p:.2g}", str(told["n"]), why]

@@ -252,15 +252,16 @@ def test_a_goal_is_met_by_the_ratio_of_means_and_by_the_test_over_seeds():
         ways = {seed: [start, {"learned": 1.0, "B": b / 0.9, "C": c / 0.9}] for seed, (b, c) in shares.items()}
         return {"trial": 0, "trajectories": [{"seed": seed, "points": points} for seed, points in ways.items()]}
 
-    plain = {0: (0.2, 0.1), 1: (0.3, 0.02), 2: (0.3, 0.04)}
-    less, once = {0: (0.05, 0.04), 1: (0.05, 0.02), 2: (0.05, 0.01)}, {2: (0.0, 0.0)}
-    for own, met in ((less, "yes"), (plain, "no"), (once, "the ratio, not the test")):
+    plain = {0: (0.2, 0.1), 1: (0.3, 0.02), 2: (0.3, 0.04), 3: (0.2, 0.1), 4: (0.3, 0.03)}
+    less, once = {seed: (0.05, 0.01 * seed) for seed in plain}, {2: (0.0, 0.0)}
+    four = {seed: less[seed] for seed in range(4)}
+    for own, met in ((less, "yes"), (four, "with too few seeds"), (plain, "no"), (once, "the ratio, not the test")):
         labels = {"none": plain, "auto-no-data": own}
         entries = [{"data": "d", "label": name, "chosen": {"trial": 0}, "trials": [trial(one)]} for name, one in labels.items()]
-        (line,) = study_goals.table({"made": {"entries": entries, "seeds": [0, 1, 2]}})[2:]
+        (line,) = study_goals.table({"made": {"entries": entries, "seeds": [*plain]}})[2:]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         sums = [sum(sum(shares[seed]) for seed in own) for shares in (own, plain)]
         assert cells[:3] == ["made", "`auto-no-data`", "B + C at most 0.5 of `none`"] and cells[-1] == met
         assert float(cells[3]) == pytest.approx(sums[0] / sums[1], abs=6e-4) and cells[8] == str(len(own))
         assert cells[5] == f"{100 * sums[1] / len(own):.1f}%"
-    assert study_goals.table({"made": {"entries": entries[:1], "seeds": [0, 1, 2]}}) == []
+    assert study_goals.table({"made": {"entries": entries[:1], "seeds": [*plain]}}) == []

@@ -51,10 +51,7 @@ def compare(
 
     more = (["--limit", str(limit)] if limit else []) + (["--prune"] if prune else [])
     command = shlex.join(["forgetless", "compare", "--config", os.fspath(config), "--out", os.fspath(folder), *more])
-    try:
-        found = run_comparison(plan, folder, pool, METHODS, command=command, prune=prune or plan.prune, show=not as_json)
-    except KeyboardInterrupt as error:
-        raise ForgetlessError("interrupted; the same command goes on where it was") from error
+    found = run_comparison(plan, folder, pool, METHODS, command=command, prune=prune or plan.prune, show=not as_json)
     from forgetless.report.comparison_page import write_comparison
 
     page = write_comparison(folder)

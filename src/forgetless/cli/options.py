@@ -17,7 +17,7 @@ from forgetless.files import NO_ROOM
 
 DEBUG = {"on": False}
 _ON = "; the same command goes on where it was"
-GOES_ON = dict.fromkeys(("train", "stream"), "; a run goes on with the same command and --resume") | {"demo": _ON}
+GOES_ON = dict.fromkeys(("train", "stream"), "; a run goes on with the same command and --resume") | dict.fromkeys(("compare", "demo"), _ON)
 """By verb what to do after an interrupt, where anything is kept."""
 
 
