@@ -35,7 +35,7 @@ SETTINGS = {
 }
 """By the name of the raw file. Whatever else stands in the folder follows."""
 REMARKS = {
-    "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl's seeds 3 and 4: their times are too high.",
+    "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",
     "screen": "Tests ran beside it, so its times say nothing. `ewc` was tried at strengths 100 and 1000 alone.",
 }
 """By the name of the raw file what is to be said of how it was made."""
