@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import raw
 
 TASKS, EXAMPLES, BATCH, EPOCHS = 5, 1024, 128, 3
-METHODS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+Methods = dict[str, tuple[dict[str, Any], str, dict[str, Any]]]
+"""By name here: options, the class there, its options."""
+METHODS: Methods = {
     "none": ({}, "Naive", {}),
     "ewc": ({"strength": 1.0}, "EWC", {"ewc_lambda": 1.0, "mode": "separate"}),
     "si": ({"strength": 0.1}, "SynapticIntelligence", {"si_lambda": 0.1}),
@@ -39,7 +42,6 @@ METHODS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "derpp": ({"capacity": 500}, "DER", {"mem_size": 500, "alpha": 0.5, "beta": 0.5}),
     "replay": ({"capacity": 500}, "Replay", {"mem_size": 500}),
 }
-"""By name here: options, the class there, its options."""
 
 
 def pictures() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -131,37 +133,35 @@ def theirs(name: str, options: dict[str, Any]) -> list[float]:
     return found
 
 
-def measure(repeats: int) -> dict[str, Any]:
-    """Both libraries in turn, each method; medians of each run, in milliseconds."""
-    from importlib.metadata import version
-
+def in_turn(repeats: int, methods: Methods, other: str, theirs: Callable[[str, dict[str, Any]], list[float]]) -> dict[str, Any]:
+    """Each method here and in the library ``other``, in turn; medians of each run, in milliseconds."""
     torch.set_num_threads(1)
     rows = {}
-    for name, (own, there, options) in METHODS.items():
-        runs: dict[str, list[float]] = {"forgetless": [], "avalanche": []}
+    for name, (own, there, options) in methods.items():
+        runs: dict[str, list[float]] = {"forgetless": [], other: []}
         sides: dict[str, Callable[[], list[float]]] = {
             "forgetless": lambda name=name, own=own: ours(name, own),  # type: ignore[misc]  # bound now
-            "avalanche": lambda there=there, options=options: theirs(there, options),  # type: ignore[misc]
+            other: lambda there=there, options=options: theirs(there, options),  # type: ignore[misc]
         }
         for _ in range(repeats):
             for side, train in sides.items():
                 runs[side].append(1e3 * statistics.median(train()))
         rows[name] = runs | {"options": own, "there": there, "options_there": options}
-        ratio = statistics.median(runs["forgetless"]) / statistics.median(runs["avalanche"])
-        print(f"{name}: {ratio:.2f} of Avalanche's {there}", flush=True)
-    return {"avalanche": version("avalanche-lib"), "torch": torch.__version__, "repeats": repeats, "methods": rows}
+        ratio = statistics.median(runs["forgetless"]) / statistics.median(runs[other])
+        print(f"{name}: {ratio:.2f} of {other.capitalize()}'s {there}", flush=True)
+    return {"torch": torch.__version__, "repeats": repeats, "methods": rows}
 
 
-def table(found: dict[str, Any]) -> None:
+def table(found: dict[str, Any], other: str) -> None:
     """Print the results as Markdown: medians, and the range over runs of the ratio in each run."""
     rows = found["methods"]
-    plain = {side: statistics.median(rows["none"][side]) for side in ("forgetless", "avalanche")}
-    print("| method | a step here, Avalanche = 1 | range | here, over plain here | there, over plain there |")
+    plain = {side: statistics.median(rows["none"][side]) for side in ("forgetless", other)}
+    print(f"| method | a step here, {other.capitalize()} = 1 | range | here, over plain here | there, over plain there |")
     print("|---|---|---|---|---|")
     for name, row in rows.items():
-        here, there = (statistics.median(row[side]) for side in ("forgetless", "avalanche"))
-        ratios = sorted(one / other for one, other in zip(row["forgetless"], row["avalanche"], strict=True))
-        over = f"{here / plain['forgetless']:.2f} | {there / plain['avalanche']:.2f}"
+        here, there = (statistics.median(row[side]) for side in ("forgetless", other))
+        ratios = sorted(one / other for one, other in zip(row["forgetless"], row[other], strict=True))
+        over = f"{here / plain['forgetless']:.2f} | {there / plain[other]:.2f}"
         print(f"| `{name}` ({row['there']}) | {here / there:.2f} | {ratios[0]:.2f} to {ratios[-1]:.2f} | {over} |")
 
 
@@ -175,14 +175,14 @@ def main() -> int:
     parts.add_parser("table").add_argument("file", type=Path)
     given = parser.parse_args()
     if given.part == "table":
-        table(json.loads(given.file.read_text("utf-8")))
+        table(json.loads(given.file.read_text("utf-8")), "avalanche")
         return 0
     if importlib.util.find_spec("avalanche") is None:
         print("skipped: avalanche-lib is not installed here, so there is nothing to compare with (pip install avalanche-lib)")
         return 0
-    found = measure(given.repeats)
+    found = {"avalanche": version("avalanche-lib")} | in_turn(given.repeats, METHODS, "avalanche", theirs)
     given.out.write_text(json.dumps(raw.named(given.out, found, [0]), indent=1) + "\n", encoding="utf-8")
-    table(found)
+    table(found, "avalanche")
     return 0
 
 

@@ -22,6 +22,17 @@ def test_a_reservoir_is_uniform_over_all_that_was_offered():
     assert chisquare(held).pvalue > 0.001
 
 
+@pytest.mark.parametrize("held", [1, 3, 500])
+def test_places_drawn_at_once_are_those_drawn_one_after_another(held):
+    at_once, by_parts, singly = (Reservoir(held, seed=5) for _ in range(3))
+    for reservoir in (at_once, by_parts, singly):
+        for _ in range(held):
+            reservoir.offer(torch.zeros(1, 2))
+    drawn = at_once.draw(40)
+    assert drawn == by_parts.draw(4) + by_parts.draw(36) == [singly.draw(1)[0] for _ in range(40)]
+    assert drawn == [int(torch.randint(held, (1,), generator=g)) for g in [torch.Generator().manual_seed(5)] for _ in range(40)]
+
+
 def test_the_state_round_trips_through_safetensors_and_draws_on_alike(tmp_path):
     reservoir = Reservoir(4)
     for value in range(9):

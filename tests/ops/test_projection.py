@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from forgetless.ops import projection
-from forgetless.ops.projection import add, dot, multipliers, products, project, project_one
+from forgetless.ops.projection import add, dots, multipliers, products, project, project_one
 from qp import by_active_sets
 
 F64 = torch.float64
@@ -110,7 +110,7 @@ def test_by_hand_in_the_plane():
 
 def test_what_only_one_gradient_has_counts_as_zero_in_the_other():
     g, row = {"w": torch.tensor([1.0]), "own": torch.tensor([5.0])}, {"w": torch.tensor([-1.0]), "old": torch.tensor([1.0])}
-    assert dot(g, row) == -1
+    assert dots(g, [row, {}, g]).tolist() == [-1, 0, 26]
     found = project_one(g, row).gradients
     assert {name: tensor.tolist() for name, tensor in found.items()} == {"w": [0.5], "own": [5.0], "old": [0.5]}
 
@@ -119,7 +119,7 @@ def test_sums_are_taken_piece_by_piece_and_layouts_kept_apart(monkeypatch):
     """Transposed memory, several pieces, half precision: rounded once, at the end."""
     monkeypatch.setattr(projection, "PIECE", 4)
     g, row = torch.arange(15.0).reshape(3, 5).T.to(torch.bfloat16), torch.linspace(-1, 1, 15).reshape(5, 3).to(torch.bfloat16)
-    assert dot({"w": g}, {"w": row}) == pytest.approx(float((g.double() * row.double()).sum()), rel=1e-14)
+    assert float(dots({"w": g}, [{"w": row}])) == pytest.approx(float((g.double() * row.double()).sum()), rel=1e-14)
     found = add({"w": g}, [{"w": row}, {"w": row}], [0.3, 0.6])["w"]
     assert found.dtype == torch.bfloat16 and found.shape == (5, 3)
     assert torch.equal(found, (g.double() + 0.3 * row.double() + 0.6 * row.double()).to(torch.bfloat16))
@@ -137,7 +137,7 @@ def test_products_are_the_dots_of_every_pair_whatever_each_tree_lacks_and_howeve
     draw = torch.Generator().manual_seed(3)
     trees = [{name: torch.randn(5, 40, generator=draw) for name in "abc"} for _ in range(4)]
     del trees[1]["a"], trees[2]["b"]
-    expected = torch.tensor([[dot(one, other) for other in trees] for one in trees], dtype=torch.float64)
+    expected = torch.stack([dots(one, trees) for one in trees])
     for piece in (1 << 20, 64, 1):
         monkeypatch.setattr(projection, "PIECE", piece)
         found = products(trees)

@@ -116,8 +116,9 @@ def mean_gradient(
         raise InputError("the retain set gives no batch", mend="Give task.retain batches that can be walked again (a list, a DataLoader)")
     if not total:
         raise ProtectionError("the loss on the retain set depends on no trainable parameter")
-    for grad in total.values():
-        grad.mul_(first / seen)
+    if first != seen:
+        for grad in total.values():
+            grad.mul_(first / seen)
     return total
 
 

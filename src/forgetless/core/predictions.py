@@ -134,7 +134,7 @@ class Predictions:
 
     def examples(self, batch: Any) -> list[Any]:
         """The batch cut into batches of one example (views, not copies)."""
-        return [_cut(batch, index, self.size(batch)) for index in range(self.size(batch))]
+        return _cut(batch, self.size(batch))
 
     def collate(self, examples: Sequence[Any]) -> Any:
         """One batch of several: along the first dimension; shorter sequences are padded on the right (labels with -100)."""
@@ -182,18 +182,20 @@ def _tensor(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else torch.as_tensor(value)
 
 
-def _cut(value: Any, index: int, size: int) -> Any:
+def _cut(value: Any, size: int) -> list[Any]:
+    """For each of ``size`` examples its part of ``value``; what has not so many parts belongs to each."""
     if isinstance(value, Tensor):
-        return value[index : index + 1] if value.ndim and value.shape[0] == size else value
+        return list(value.split(1)) if value.ndim and value.shape[0] == size else [value] * size  # type: ignore[no-untyped-call]
     if isinstance(value, Mapping):
-        return {key: _cut(item, index, size) for key, item in value.items()}
+        columns = [_cut(item, size) for item in value.values()]
+        return [dict(zip(value, parts, strict=True)) for parts in zip(*columns, strict=True)] if columns else [{}] * size
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_cut(item, index, size) for item in value)
-    return value
+        return list(zip(*[_cut(item, size) for item in value], strict=True)) if len(value) else [()] * size
+    return [value] * size
 
 
 def _join(parts: list[Any], padding: int) -> Any:
-    if not isinstance(parts[0], Tensor):
+    if len(parts) == 1 or not isinstance(parts[0], Tensor):
         return parts[0]
     if parts[0].ndim < 2 or len({part.shape[1:] for part in parts}) == 1:
         return torch.cat(parts)

@@ -60,7 +60,7 @@ class Reservoir:
 
     def draw(self, count: int) -> list[int]:
         """``count`` places, uniformly, with replacement; one after another, so that 4 and 4 are the same as 8."""
-        return [int(torch.randint(len(self.store), (1,), generator=self.generator)) for _ in range(count)]
+        return torch.randint(len(self.store), (count,), generator=self.generator).tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values."""

@@ -43,19 +43,24 @@ class Projection(NamedTuple):
     after: float
 
 
-def dot(one: Gradients, other: Gradients) -> float:
-    """The inner product of two trees, summed in float64, piece by piece; what only one of them has counts as zero in the other."""
+def dots(one: Gradients, others: Sequence[Gradients]) -> Tensor:
+    """The inner products of a tree with others: float64 of shape ``(len(others),)``; what only one of two has counts as zero in the other.
+
+    Summed in float64, piece by piece; a piece of ``one`` is brought to float64 once for all others.
+    """
     totals: dict[torch.device, Tensor] = {}
     for name, tensor in one.items():
-        if name in other:
-            total = totals.setdefault(tensor.device, torch.zeros((), dtype=torch.float64, device=tensor.device))
-            for a, b in zip(_pieces(tensor), _pieces(other[name]), strict=True):
-                total += torch.dot(a.double(), b.double())
-    return sum(float(total) for total in totals.values())
+        having = [index for index, other in enumerate(others) if name in other]
+        total = totals.setdefault(tensor.device, torch.zeros(len(others), dtype=torch.float64, device=tensor.device))
+        for piece, *parts in zip(_pieces(tensor), *(_pieces(others[index][name]) for index in having), strict=True):
+            own = piece.double()
+            for index, part in zip(having, parts, strict=True):
+                total[index] += torch.dot(own, part.double())
+    return sum((total.cpu() for total in totals.values()), torch.zeros(len(others), dtype=torch.float64))
 
 
 def products(trees: Sequence[Gradients]) -> Tensor:
-    """The inner products of trees with each other, as `dot` gives them: float64 of shape ``(len(trees), len(trees))``.
+    """The inner products of trees with each other, as `dots` gives them: float64 of shape ``(len(trees), len(trees))``.
 
     Every tree is brought to float64 once, in pieces that together are no larger than `PIECE`.
     """
@@ -67,7 +72,9 @@ def products(trees: Sequence[Gradients]) -> Tensor:
         total = totals.setdefault(device, torch.zeros(size, size, dtype=torch.float64, device=device))
         places = torch.tensor(having, device=device)
         for parts in zip(*(_pieces(trees[index][name], max(1, PIECE // size)) for index in having), strict=True):
-            rows = torch.stack([part.double() for part in parts])
+            rows = torch.empty(len(parts), len(parts[0]), dtype=torch.float64, device=device)
+            for row, part in zip(rows, parts, strict=True):
+                row.copy_(part)  # to float64 in one pass
             total[places[:, None], places] += rows @ rows.T
     found = sum((total.cpu() for total in totals.values()), torch.zeros(size, size, dtype=torch.float64))
     return found.triu() + found.triu(1).T  # whatever the order in which a processor sums
@@ -86,7 +93,7 @@ def add(gradients: Gradients, others: Sequence[Gradients], weights: Sequence[flo
             for piece in _pieces(tensor):
                 total = piece.double()
                 for weight, pieces in terms:
-                    total += weight * next(pieces).double()
+                    total.add_(next(pieces), alpha=weight)  # brought to float64 on its way
                 piece.copy_(total)
     return result
 
@@ -145,7 +152,7 @@ def project(gradients: Gradients, stored: Sequence[Gradients], margin: float = 0
     if before >= 0:
         return Projection(dict(gradients), False, before, before)
     result = add(gradients, stored, multipliers(found, margin))
-    after = total(torch.tensor([dot(result, tree) for tree in stored], dtype=torch.float64))
+    after = total(dots(result, stored))
     return Projection(result, True, before, float((after * scale).min()))
 
 
@@ -160,7 +167,7 @@ def project_one(gradients: Gradients, reference: Gradients, total: Total = one_p
     if before >= 0:
         return Projection(dict(gradients), False, before, before)
     result = add(gradients, [reference], [-product / square])
-    after = float(total(torch.tensor(dot(result, reference), dtype=torch.float64)))
+    after = float(total(dots(result, [reference])))
     return Projection(result, True, before, after / scale)
 
 
