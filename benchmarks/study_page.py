@@ -11,6 +11,7 @@ import study_choose
 import study_claims
 import study_goals
 import study_raw
+import study_screen
 from forgetless.comparison.curves import at_level
 from forgetless.comparison.intervals import over_seeds
 from forgetless.comparison.result import own_items
@@ -30,7 +31,7 @@ SETTINGS = {
     "airports": "Many new facts in one format: airport codes (development)",
     "instructions": "Instructions in one style",
     "subjects": "Four subjects in sequence",
-    "screen": "Screen: six methods, few trials (development: edits at seed 101)",
+    "screen": "Screen: all methods, few trials (development: edits at seed 101)",
     "airports-24": "A first comparison: plain, replay, KL and CPL on 24 airport codes (development)",
 }
 """By the name of the raw file. Whatever else stands in the folder follows."""
@@ -49,6 +50,8 @@ validation items, every figure is of other items. Facts, the deal into A and B a
 intervals over seeds, p is of the paired t-test over seeds, not corrected for the number of comparisons. Plain-text perplexity is not in
 it, since a comparison counts what is right and wrong; the next words of plain text stand for it.
 """
+SCREENS = ("screen",)
+"""Settings with more methods than curves can show."""
 DEVELOPMENT = ("airports", "airports-24", "screen")
 """Settings on which something was chosen, with the seeds that are shown."""
 AIMED = """What was to be reached at 90% learned, each over at least five seeds with p < 0.05 (paired t-test over seeds, two-sided, not
@@ -92,6 +95,12 @@ def _comparison(name: str, raw: Found, found: Found, folder: Path) -> list[str]:
     commits = found.get("commits") or [found["commit"]]
     told = [_made(raw["machine"], found["command"], commits, found["seeds"], f"study/{name}.json")]
     told += [f"{REMARKS[name]}\n"] if name in REMARKS else []
+    if name in SCREENS:
+        told.append(f"{_items(found, found['entries'][0]['data'])} Budget of each training: {_budget(found['budget'])}.\n")
+        told += study_screen.section(name, found, folder)
+        pruned = [one for one in found["problems"] if one["status"] == "pruned"]
+        told.append(f"{len(pruned)} of {found['cells']['total']} trials were given up early, being behind the better of their method.\n")
+        return [*told, _problems([one for one in found["problems"] if one not in pruned])]
     labels = list(dict.fromkeys(entry["label"] for entry in found["entries"]))
     for place, data in enumerate(dict.fromkeys(entry["data"] for entry in found["entries"])):
         entries = [entry for entry in found["entries"] if entry["data"] == data]

@@ -25,6 +25,7 @@ import study_claims  # noqa: E402
 import study_goals  # noqa: E402
 import study_page  # noqa: E402
 import study_raw  # noqa: E402
+import study_screen  # noqa: E402
 
 
 @pytest.fixture
@@ -265,3 +266,30 @@ def test_a_goal_is_met_by_the_ratio_of_means_and_by_the_test_over_seeds():
         assert float(cells[3]) == pytest.approx(sums[0] / sums[1], abs=6e-4) and cells[8] == str(len(own))
         assert cells[5] == f"{100 * sums[1] / len(own):.1f}%"
     assert study_goals.table({"made": {"entries": entries[:1], "seeds": [*plain]}}) == []
+
+
+def test_a_screen_tells_every_method_once_and_the_best_first(tmp_path):
+    head, rows, costs, items = made_up(("none", "replay", "cpl"))
+    data = rows[0]["data"]
+    rows = [row for row in rows if row["data"] == data]
+    for row in rows:
+        for point in row["trajectory"]:
+            for part in (*point["splits"].values(), *point["validation"].values()):
+                part["forgotten"] = {"none": part["right_before"], "replay": part["right_before"] // 2, "cpl": 0}[row["label"]]
+            if row["label"] == "none":
+                part = point["splits"]["inject"]
+                part["learned"] = min(part["learned"], (part["total"] - part["right_before"]) // 2)
+    found = summarize(head, rows, costs, items)
+    entries = study_screen.best_first(found["entries"])
+    assert [entry["label"] for entry in entries] == ["cpl", "replay", "none"]
+    assert study_screen.loss(entries[0]) == 0 < study_screen.loss(entries[1]) and study_screen.loss(entries[2]) is None
+    text = "\n".join(study_screen.section("tried", found, tmp_path))
+    told = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
+    assert [cells[0].strip() for cells in told] == ["`cpl`", "`replay`", "`none`"]
+    at = study_screen.chosen_trial(entries[1])["at"]["0.8"]
+    assert [cell.strip() for cell in told[1][2:5]] == [f"{100 * at[kind]['mean']:.1f}" for kind in "ABC"]
+    assert [cell.strip() for cell in told[2][2:8]] == [""] * 6, "what was never learned has no figure at that level"
+    drawn = (tmp_path / "tried.svg").read_text("utf-8")
+    assert "(study/tried.svg)" in text and "<!-- replay -->" in drawn and "<!-- none -->" not in drawn
+    study_screen.section("tried", found, tmp_path)
+    assert (tmp_path / "tried.svg").read_text("utf-8") == drawn
