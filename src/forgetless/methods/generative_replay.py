@@ -14,7 +14,7 @@ from forgetless.core.method import Method, State
 from forgetless.core.predictions import to
 from forgetless.core.teacher import kept_groups, snapshot, teacher_logits
 from forgetless.errors import InputError
-from forgetless.memory.spoken import is_language, opening, prompts_of, speak
+from forgetless.memory.spoken import beginnings, is_language, opening, prompts_of, speak
 from forgetless.memory.store import Store
 from forgetless.modules.vae import VAEGenerator, inputs
 from forgetless.ops.distillation import grouped, replayed
@@ -67,7 +67,8 @@ class GenerativeReplay(Method):
         count, length: of a language model's texts: how many, and the most tokens made up for each.
         sampling_temperature, top_k: of drawing their tokens (None: among all).
         start: ids that a text begins with; None: the model's BOS, or end of text.
-        prompts: ``"none"``, or ``"retain"``: begin with what stands before the labels of ``task.retain``, in turn.
+        prompts: ``"none"``; ``"retain"``: begin with what stands before the labels of ``task.retain``, in turn; or ``"task"``: as the
+            task's own prompts begin, up to a random place in their first half.
         hidden, latent, generator_steps, generator_lr: of the `VAEGenerator`; steps None: as many as the task has batches.
         seed: of the generator of random numbers that it owns.
 
@@ -99,7 +100,7 @@ class GenerativeReplay(Method):
         sampling_temperature: float = 1.0,
         top_k: int | None = None,
         start: Sequence[int] | None = None,
-        prompts: Literal["none", "retain"] = "none",
+        prompts: Literal["none", "retain", "task"] = "none",
         hidden: Sequence[int] = (400, 400),
         latent: int = 100,
         generator_steps: int | None = None,
@@ -117,7 +118,7 @@ class GenerativeReplay(Method):
         self.sampling_temperature = options.number(f"{at}sampling_temperature", sampling_temperature, above=True)
         self.top_k = options.count(f"{at}top_k", top_k)
         self.start = None if start is None else [options.whole(f"{at}start", token, 0) for token in _listed(f"{at}start", start)]
-        self.prompts = options.choice(f"{at}prompts", prompts, ("none", "retain"))
+        self.prompts = options.choice(f"{at}prompts", prompts, ("none", "retain", "task"))
         self.needs_retain = prompts == "retain"
         widths = [options.whole(f"{at}hidden", width) for width in _listed(f"{at}hidden", hidden)]
         options.whole(f"{at}latent", latent)
@@ -159,9 +160,7 @@ class GenerativeReplay(Method):
             )
         if self.speaks and groups:
             own = self.start or opening(ctx.model)
-            found = prompts_of(task.retain or (), self.count, task.predictions) if self.prompts == "retain" else []
-            begin = [prompt or own for prompt in found] or [own]
-            begin = [begin[index % len(begin)] for index in range(self.count)]
+            begin = self._beginnings(ctx, own)
             heat, few = self.sampling_temperature, self.top_k
             for example in speak(ctx.model, begin, self.length, task.predictions, temperature=heat, top_k=few, draw=self.draw):
                 self.stored.add(example)
@@ -191,6 +190,18 @@ class GenerativeReplay(Method):
     def end_task(self, ctx: Context) -> None:
         if self.strength and not self.speaks and not ctx.task.last:
             self.maker.learn(ctx.task.train, self.draw)
+
+    def _beginnings(self, ctx: Context, own: list[int]) -> list[list[int]]:
+        """What each text begins with; ``own`` where there is nothing else."""
+        task = ctx.task
+        if self.prompts == "none":
+            return [own] * self.count
+        with torch.random.fork_rng([]):  # a DataLoader draws when it is walked
+            found = prompts_of(task.retain or () if self.prompts == "retain" else task.train, self.count, task.predictions)
+        begin = [prompt or own for prompt in found] or [own]
+        if self.prompts == "task":
+            return [one for same in beginnings(begin, self.count, self.draw) for one in same]
+        return [begin[index % len(begin)] for index in range(self.count)]
 
     def _whole(self, ctx: Context, made: Any) -> Tensor:
         """The loss on examples that come with labels."""
