@@ -209,6 +209,19 @@ def test_texts_begin_with_the_prompts_of_the_retain_set():
         run(GenerativeReplay(prompts="retain"), language_model(), Task("new", language_batches(1, 1)), language_loss)
 
 
+def test_texts_begin_as_the_prompts_of_the_task_begin_without_using_up_random_numbers():
+    train = language_batches(2, 7)
+    whole = [batch["input_ids"][row, : 2 + row % 3].tolist() for batch in train for row in range(4)]
+    before = torch.random.get_rng_state()
+    method = GenerativeReplay(count=40, length=3, prompts="task", ratio=0.5)
+    run(method, language_model(), Task("new", train), language_loss)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    prompts = [row["input_ids"][0][row["labels"][0] == -100].tolist() for row in method.stored.examples]
+    starts = {tuple(prompt[:end]) for prompt in whole for end in range(1, max(1, len(prompt) // 2) + 1)}
+    assert len(prompts) == 40 and {tuple(prompt) for prompt in prompts} <= starts
+    assert {prompt[0] for prompt in prompts} == {prompt[0] for prompt in whole}, "every prompt of the task begins some text"
+
+
 class Plain(torch.nn.Module):
     """A language model that knows nothing of Hugging Face: tokens in, logits out."""
 
