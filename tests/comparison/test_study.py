@@ -399,6 +399,14 @@ def test_a_model_blended_after_training_is_compared_as_it_was_left(place):
     assert [point["epoch"] for point in trials["wise"]["trajectory"]] == [0, 4]
 
 
+def test_trials_that_are_blended_after_training_are_stopped_by_their_training_alone(place):
+    change(place, "[none, replay]", "[none, replay, {method: wise, options: {alpha: [0.5, 0.05]}, rates: 1e-2}]")
+    run(place, prune=True)
+    blended = [row for row in lines(place / "study") if row["label"] == "wise"]
+    assert [row["status"] for row in blended] == ["finished"] * 2, "both train alike, so neither is behind as it trains"
+    assert [len(row["trajectory"]) for row in blended] == [2, 2]
+
+
 def test_every_trial_of_a_method_is_checked_before_anything_is_run(place):
     change(place, "[none, replay]", "[none, {method: wise, options: {alpha: [auto, 0.5]}, rates: 1e-2}]")
     change(place, "  retain: retain.jsonl\n", "")

@@ -258,7 +258,9 @@ class _Comparison:
 
     def _course(self, cell: Cell) -> Any:
         items = self.items[self._name(cell)]
-        row = self.rows.get(cell.id) or cell.told() | self.study.course(cell, items)
+        row = self.rows.get(cell.id)
+        if row is None or row["status"] == "finished":  # by its epochs alone, also where its method changes the weights after the last
+            row = cell.told() | self.study.course(cell, items)
         return curve(row, None, items, self._part) if row["trajectory"] else None
 
     @property
