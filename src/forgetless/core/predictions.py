@@ -195,7 +195,7 @@ def _cut(value: Any, size: int) -> list[Any]:
 
 
 def _join(parts: list[Any], padding: int) -> Any:
-    if len(parts) == 1 or not isinstance(parts[0], Tensor):
+    if not isinstance(parts[0], Tensor):
         return parts[0]
     if parts[0].ndim < 2 or len({part.shape[1:] for part in parts}) == 1:
         return torch.cat(parts)
