@@ -24,7 +24,7 @@ def trainable(model: nn.Module, optimizer: Optimizer, method: Method) -> dict[st
 
     Raises:
         InputError: the optimizer is an LBFGS, misses a trainable parameter, or holds one that is not the model's; another method left
-            parameters frozen.
+            parameters frozen; they lie on several devices and the method filters steps.
     """
     check_thawed(method, model)
     if isinstance(optimizer, LBFGS):
@@ -44,6 +44,10 @@ def trainable(model: nn.Module, optimizer: Optimizer, method: Method) -> dict[st
             where="optimizer",
             mend="Build it from model.parameters() after method.prepare(model, task), or set requires_grad=False on what is frozen",
         )
+    places = sorted({str(parameter.device) for parameter in parameters.values()})
+    if method.filters and len(places) > 1:
+        what = f"its weights lie on {' and '.join(places)}, and {type(method).__name__} filters the steps of all together"
+        raise InputError(what, where="model", mend="Load it on one device, or shard it with fully_shard (FSDP2)")
     own = {id(parameter) for parameter in model.parameters()}
     strangers = sum(identity not in own for identity in held)
     if strangers:

@@ -45,6 +45,12 @@ def quiet(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def _checkpoints(module: nn.Module) -> bool:
+    """Whether a module recomputes what its children give, and does nothing else by its mode: it has no dropout of its own."""
+    drops = (value for key, value in vars(module).items() if "drop" in key and isinstance(value, int | float))
+    return getattr(module, "gradient_checkpointing", False) is True and not any(drops)
+
+
 @contextmanager
 def borrowed_grads(ctx: Context) -> Iterator[None]:
     """Set every ``.grad`` aside while a reference is computed, and put it back."""
@@ -91,6 +97,8 @@ def mean_gradient(
     seen = first = 0
     same = ctx.task.everywhere if everywhere is None else everywhere
     with borrowed_grads(ctx), quiet(ctx.model), reducing(ctx.model):
+        for module in filter(_checkpoints, ctx.model.modules()):
+            module.training = True  # transformers recomputes activations in training mode only
         for batch, weight, count in _rounds(ctx, batches, same, size, together=each is not None):
             first = first or count
             seen += count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sized
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from forgetless.core.inside import InsideBackward, check_inside
 from forgetless.core.method import Method, State, overrides
 from forgetless.core.search import search
 from forgetless.core.sharding import Group, unwrapped, world_of
-from forgetless.core.stepping import global_hooks, without_hooks
+from forgetless.core.stepping import TakenStep, global_hooks, without_hooks
 from forgetless.core.task import Task
 from forgetless.errors import InputError, ProtectionError
 
@@ -88,15 +87,7 @@ class Session:
         self._watch = ScaleWatch(self.ctx.held.real)
         self._hook = self._called.register_forward_pre_hook(self._before_forward, prepend=True)  # before FSDP gathers weights
         self._raw = without_hooks(optimizer)
-        self._previous = vars(optimizer).get("step")
-        session = self
-
-        def step(self: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
-            return session._step(closure)
-
-        step.__forgetless__ = True  # type: ignore[attr-defined]  # so that a second session is refused
-        self._own = types.MethodType(step, optimizer)
-        optimizer.step = self._own  # type: ignore[method-assign]  # the one way in for any loop and scheduler
+        self._taken = TakenStep(optimizer, self._step)
         self._active = True
         if self._in_backward:
             self._inside = InsideBackward(self.ctx.parameters, self._step_inside)
@@ -106,20 +97,18 @@ class Session:
         """Give ``optimizer.step`` back; ``finished`` says that the task ended well, so that the method may end it."""
         if not self._active:
             return
-        if finished:
-            self._guarded(lambda: self.method.end_task(self.ctx))
-            self._figures.tell(self.ctx.metrics)
-            self._figures.settle()
-        self._active = False
-        self._filter.close()
-        self._hook.remove()
-        self._inside.close()
-        self._watch.close()
-        if vars(self.ctx.optimizer).get("step") is self._own:
-            if self._previous is None:
-                del self.ctx.optimizer.step
-            else:
-                self.ctx.optimizer.step = self._previous  # type: ignore[method-assign]  # what stood there before
+        try:
+            if finished:
+                self._guarded(lambda: self.method.end_task(self.ctx))
+                self._figures.tell(self.ctx.metrics)
+                self._figures.settle()
+        finally:
+            self._active = False
+            self._filter.close()
+            self._hook.remove()
+            self._inside.close()
+            self._watch.close()
+            self._taken.give_back()
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -139,7 +128,8 @@ class Session:
         return self._figures.violation()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Say that pass number ``epoch`` (from 0) over the inject set begins. Without it ``len(task.train)`` decides."""
+        """Say that pass number ``epoch`` (from 0) over the inject set begins. Without it ``len(task.train)`` calls of `total` are one, or,
+        where it is not called, as many steps."""
         self.ctx.epoch, self._calls, self._epoch_length = epoch, 0, 0
 
     def total(self, loss: Tensor, batch: Any = None, outputs: Any = None, *, share: float = 1.0) -> Tensor:
@@ -209,6 +199,8 @@ class Session:
             self._prepare()
 
     def _prepare(self) -> None:
+        if self._edited and not self._busy:  # the step whose gradients were edited was left out
+            self._micro, self._edited = 0, False
         if self._busy or self._micro or self._prepared == self.ctx.step:
             return
         if self._epoch_length and self._calls == self._epoch_length:
@@ -228,6 +220,10 @@ class Session:
         ctx = self.ctx
         if not self._active:
             return self._raw() if closure is None else self._raw(closure)
+        overflowed = getattr(ctx.optimizer, "found_inf", None)
+        if overflowed is not None and bool(overflowed):  # a fused optimizer is called even then by a GradScaler, to do nothing
+            self._micro, self._edited = 0, False
+            return None
         result = None
         if closure is not None:
             with torch.enable_grad():
@@ -251,6 +247,7 @@ class Session:
             hook(ctx.optimizer, (), {})
         ctx.optimizer._opt_called = True  # type: ignore[attr-defined]  # what schedulers look at
         ctx.step += 1
+        self._calls += not self._micro  # without `total` a step counts as a batch
         self._micro, self._edited = 0, False
         ctx.metrics = self._figures.tell(ctx.metrics)
         return result
@@ -290,7 +287,7 @@ def attach(
         group: where several processes run and the model tells nothing of them: the process group that averages its gradients, or
             ``"alone"`` where every process trains a model of its own.
         in_backward: step each parameter inside ``backward`` and free its gradient: 4 bytes a weight less in fp32. For cpl, and methods
-            that act by their loss alone (replay, kl, lwf, der ...), without accumulation, clipping or a GradScaler.
+            that act by their loss alone (replay, kl, lwf ...), without accumulation, clipping or a GradScaler.
 
     Raises:
         InputError: the optimizer is an LBFGS or misses a trainable parameter; the method lacks its retain set, or cannot work

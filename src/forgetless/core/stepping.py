@@ -183,6 +183,27 @@ def without_hooks(optimizer: Optimizer) -> Callable[..., Any]:
     return types.MethodType(getattr(step, "__wrapped__", step) if getattr(step, "hooked", False) else step, optimizer)
 
 
+class TakenStep:
+    """``optimizer.step`` in other hands, the one way in for any loop and scheduler, until `give_back`."""
+
+    def __init__(self, optimizer: Optimizer, step: Callable[[Callable[[], Any] | None], Any]) -> None:
+        def taken(self: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
+            return step(closure)
+
+        taken.__forgetless__ = True  # type: ignore[attr-defined]  # so that a second session is refused
+        self._optimizer, self._before, self._own = optimizer, vars(optimizer).get("step"), types.MethodType(taken, optimizer)
+        optimizer.step = self._own  # type: ignore[method-assign]
+
+    def give_back(self) -> None:
+        """Put back what stood there before, unless somebody else has taken it since."""
+        if vars(self._optimizer).get("step") is not self._own:
+            return
+        if self._before is None:
+            del self._optimizer.step
+        else:
+            self._optimizer.step = self._before  # type: ignore[method-assign]
+
+
 def global_hooks(kind: str) -> list[Callable[..., Any]]:
     """The hooks that torch has for the steps of all optimizers: ``"pre"`` or ``"post"``."""
     from torch.optim import optimizer as module

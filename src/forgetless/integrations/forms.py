@@ -13,8 +13,8 @@ from forgetless.core.predictions import IGNORE, Predictions
 from forgetless.errors import InputError
 
 
-class EncoderDecoderPredictions(Predictions):
-    """Batches of an encoder-decoder (T5, BART): position t of its output predicts label t."""
+class AlignedPredictions(Predictions):
+    """Batches of models whose output at position t predicts label t: token classification, masked language models."""
 
     def labels(self, batch: Any) -> Tensor:
         found: Tensor = batch["labels"][batch["labels"] != IGNORE]
@@ -32,6 +32,19 @@ class EncoderDecoderPredictions(Predictions):
     def _positions(self, batch: Any, logits: Tensor) -> Tensor:
         found: Tensor = (batch["labels"] != IGNORE).to(logits.device)
         return found
+
+
+class EncoderDecoderPredictions(AlignedPredictions):
+    """Batches of an encoder-decoder (T5, BART), whose labels are as long as they are, whatever the input's length."""
+
+    def collate(self, examples: Sequence[Any]) -> Any:
+        """One batch of several; what is padding for all of them is cut from the input alone."""
+        parts = [{key: value for key, value in one.items() if _of_decoder(key) is decoder} for decoder in (False, True) for one in examples]
+        return {**super().collate(parts[: len(examples)]), **super().collate(parts[len(examples) :])}
+
+
+def _of_decoder(key: str) -> bool:
+    return key == "labels" or key.startswith("decoder_")
 
 
 class PackedPredictions(Predictions):

@@ -15,7 +15,13 @@ from forgetless.evaluation.score import asked_with
 from forgetless.guard.budget import Budget
 from forgetless.guard.reserves import with_reserves
 from forgetless.integrations.batches import inject_batches, question_batches, retain_batches
-from forgetless.integrations.forms import EncoderDecoderPredictions, PackedPredictions, PreferencePredictions, RolloutPredictions
+from forgetless.integrations.forms import (
+    AlignedPredictions,
+    EncoderDecoderPredictions,
+    PackedPredictions,
+    PreferencePredictions,
+    RolloutPredictions,
+)
 from forgetless.integrations.keeping import Keeping, is_questions, keeping
 from forgetless.methods.auto import Auto
 
@@ -188,5 +194,7 @@ def _predictions(trainer: Any, kind: str) -> Predictions:
         return PreferencePredictions()
     if kind == "grpo":
         return RolloutPredictions()
-    config = getattr(trainer.model, "config", None)
-    return EncoderDecoderPredictions() if getattr(config, "is_encoder_decoder", False) else Predictions()
+    model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return EncoderDecoderPredictions()
+    return AlignedPredictions() if type(model).__name__.endswith(("ForTokenClassification", "ForMaskedLM")) else Predictions()

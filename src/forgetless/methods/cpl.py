@@ -66,9 +66,7 @@ class CPL(Method):
 
     state_names: ClassVar[tuple[str, ...]] = ("reference", "mean", "taken_epoch", "taken_step", "position", "hurried")
     sharded_state: ClassVar[tuple[str, ...]] = ("mean",)
-    summary: ClassVar[str] = (
-        "updates only the weights on which retain and inject gradients agree in sign; protects what the reference covers"
-    )
+    summary: ClassVar[str] = "updates only weights on which retain and inject gradients agree in sign; protects what the reference covers"
     source: ClassVar[str] = "arXiv 2601.21577, Eq. 17-19"
     needs_retain = True
     extra_memory: ClassVar[str] = "0.25 bytes per parameter (streaming: and a copy of the gradients), and chunk_bytes"
@@ -125,6 +123,8 @@ class CPL(Method):
 
     def begin_step(self, ctx: Context) -> None:
         self._held = {}
+        for tree in (self.reference, self.mean):  # a state that was loaded is on the CPU
+            tree.update((name, tensor.to(ctx.parameters[name].device)) for name, tensor in tree.items())
         if self.hurried:
             due = ctx.step - self.taken_step >= self.hurried
         elif self.refresh == "epoch":

@@ -26,7 +26,9 @@ class SI(Adjustable):
 
     Deviations from the paper: the maximum with zero, which the authors' code has too (a negative importance would push weights
     away without bound). If gradients are clipped, or other methods of a chain add to them or change them, the integral is of what
-    the optimizer saw; a method after this one in a chain may change the displacement unseen, so put it last.
+    the optimizer saw. What clipping takes away of the penalty's part is not known here: all of that part is taken out, so that from the
+    second task on a share of it counts with the other sign wherever clipping (which trainers do at a norm of 1) is in force.
+    A method after this one in a chain may change the displacement unseen, so put it last.
 
     Memory: 12 bytes per parameter (path integral, importance, anchor), and the session's chunk. Cost: element-wise per step, no data.
     It protects what was learned under it: not what a pretrained model brought along.

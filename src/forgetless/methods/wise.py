@@ -11,6 +11,7 @@ from torch import Tensor
 from forgetless.core import options
 from forgetless.core.context import Context, Tree
 from forgetless.core.method import Method
+from forgetless.core.predictions import to
 from forgetless.ops.interpolation import between, largest, least, stays
 
 
@@ -27,8 +28,8 @@ class Wise(Method):
 
     Deviations from the paper: its start is the zero-shot model, here each task of a stream starts where the one before it ended; the
     searches are ours. Of a LoRA adapter, which adds a product B A that begins at B = 0, only B is blended, which is the line between
-    the merged weights. Buffers (running means) stay as training left them. In a chain with a method that changes weights as a task
-    ends (packnet prunes) put it before that one.
+    the merged weights. Buffers (running means) stay as training left them. In a chain put it before methods that change weights as a
+    task ends (packnet prunes) or measure there what the weights are (ewc, mas): these see the blend then, else what was trained.
 
     Memory: 4 bytes per trainable parameter (fp32), in main memory; a search takes 4 more as a task ends. Cost: none while training; as a
     task ends seven forward passes over the retain set with ``"auto"``, six over the task with ``"least"``.
@@ -78,12 +79,16 @@ class Wise(Method):
         def put(alpha: float) -> None:
             ctx.write((name, between(self.weights[name], after, alpha)) for name, after in end.items())  # no second copy of all
 
-        if self.alpha == "auto":
-            self.chosen = self._farthest(ctx, put)
-        elif self.alpha == "least":
-            self.chosen = self._nearest(ctx, put)
-        else:
-            self.chosen = float(self.alpha)
+        try:
+            if self.alpha == "auto":
+                self.chosen = self._farthest(ctx, put)
+            elif self.alpha == "least":
+                self.chosen = self._nearest(ctx, put)
+            else:
+                self.chosen = float(self.alpha)
+        except BaseException:
+            put(1.0)  # what was trained is not lost with a search that fails
+            raise
         put(self.chosen)
         ctx.report("wise_alpha", self.chosen)
         self.weights = {}
@@ -119,12 +124,13 @@ def _counts(ctx: Context, *marks: Tensor) -> list[float]:
 
 def _right(ctx: Context, batches: Iterable[Any]) -> Tensor:
     """For each example whether all its labelled rows are right, bool of shape (examples,)."""
-    read, found = ctx.task.predictions, []
+    read, found, device = ctx.task.predictions, [], next(iter(ctx.parameters.values())).device
     modes = [(module, module.training) for module in ctx.model.modules()]
     ctx.model.eval()
     try:
         with torch.no_grad():
-            for batch in batches:
+            for given in batches:
+                batch = to(given, device)
                 hit = read.logits(read.outputs(ctx.model, batch), batch).argmax(-1).cpu() == read.labels(batch).cpu()
                 wrong = torch.zeros(read.size(batch), dtype=torch.long).index_add_(0, read.owners(batch).cpu(), (~hit).long())
                 found.append(wrong == 0)
