@@ -17,11 +17,11 @@ Sets = Mapping[str, Mapping[str, Any]]
 NO_FIGURE = "not measured yet"
 HEAD = """# Which method, when
 
-`forgetless methods --recommend` asks about your situation and ranks what fits, by the same figures. Where a comparison is named they
-are of SmolLM2-135M ([how they were made](study.md)): shares of what was known that is forgotten when so much of the new is learned, of
-**B**, facts of the kinds that the old data has, and **C**, knowledge of other kinds. Else they are of a small network on split MNIST, five
-tasks of two digits ([all methods](split-mnist.md); `null-space` by its [own run](../methods/null-space.md)): mean accuracy after the last
-task, over five seeds.
+`forgetless methods --recommend` asks about your situation and ranks what fits, by what is kept, as here, and by what it costs. Where a
+comparison is named they are of SmolLM2-135M ([how they were made](study.md)): shares of what was known that is forgotten when so much of
+the new is learned, of **A**, what the old data has, **B**, facts of the same kinds, and **C**, knowledge of other kinds. Else they are of
+a small network on split MNIST, five tasks of two digits ([all methods](split-mnist.md); `null-space` by its
+[own run](../methods/null-space.md)): mean accuracy after the last task, over five seeds.
 
 | you have | run | because |
 |---|---|---|
@@ -65,7 +65,7 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
         (
             "a language model without `nn.Linear` layers (GPT-2), and examples of what must stay",
             "[`replay`](../methods/replay.md)",
-            against(sets, "replay", ("none",)),
+            against(sets, "replay", ("none",), kinds="AB"),
         ),
         (
             "facts that contradict what the model knows, and must hold in phrasings that you do not train",
@@ -79,8 +79,8 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
         ),
         (
             "many tasks one after another, and examples of each may be kept",
-            "[`derpp`](../methods/derpp.md), [`replay`](../methods/replay.md)",
-            told(digits, "class", ("derpp", "replay", "agem", "none")),
+            "[`replay`](../methods/replay.md), [`derpp`](../methods/derpp.md) for a little more at a higher price",
+            told(digits, "class", ("replay", "derpp", "agem", "none")),
         ),
         (
             "the same, and no example may be kept",
@@ -95,8 +95,8 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
-    """In each comparison that has them all, with the number of its seeds: forgotten of B and C, and time, beside the rivals'."""
+def against(sets: Sets, label: str, rivals: tuple[str, ...], kinds: str = "BC") -> str:
+    """In each comparison that has them all, with the number of its seeds: forgotten of some kinds, and time, beside the rivals'."""
     parts = []
     for name, found in sets.items():
         data = next(iter(entry["data"] for entry in found["entries"]))
@@ -106,7 +106,7 @@ def against(sets: Sets, label: str, rivals: tuple[str, ...]) -> str:
             continue
         level = told_level(found, data)
         shares = []
-        for kind in "BC":
+        for kind in kinds:
             values = [_percent(trial["at"][level][kind]) for trial in (own, *others.values()) if trial]
             beside = ", ".join(f"{rival} {value}" for rival, value in zip(rivals, values[1:], strict=True))
             shares.append(f"{kind} {values[0]} ({beside})")

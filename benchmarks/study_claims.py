@@ -13,6 +13,7 @@ from typing import Any
 
 import raw
 from forgetless.report.comparison_words import chosen_trial
+from study_choose import time_ratio
 from transfer import SECOND
 
 Found = Mapping[str, Any]
@@ -23,7 +24,7 @@ NEGLIGIBLE, LESS, FIXED, ENOUGH = 0.01, 0.59, "cpl-task", 0.9
 share of what a task's own mask does that another is to do."""
 SEVEN = ("l2sp", "ewc", "mas", "lwf", "replay", "agem", "gem", "lora", "lora-16", "osf", "kl")
 """Baselines of the study among which the claims on learning, memory and time are looked at, as far as they were run."""
-UNTIMED = ("screen",)
+UNTIMED = ("screen", "german")
 """Comparisons beside which other work ran."""
 PAIRS = {"SGD": ("cpl-sgd", "sgd"), "SGD with momentum": ("cpl-momentum", "momentum"), "AdamW": ("cpl-2", "none")}
 """By optimizer the labels of CPL and of plain fine-tuning."""
@@ -96,6 +97,7 @@ def outside(sets: Sets, _: Path) -> Verdict:
 
 def more_learned(sets: Sets, _: Path) -> Verdict:
     """What was learned at most while no more than `NEGLIGIBLE` of B was forgotten, by CPL and by the best baseline."""
+    early = []
 
     def look(found: Found, data: str) -> tuple[bool, str] | None:
         most = {entry["label"]: _most(entry) for entry in _entries(found, data) if _is_cpl(entry) or entry["label"] in SEVEN}
@@ -103,19 +105,29 @@ def more_learned(sets: Sets, _: Path) -> Verdict:
         if not own or not others:
             return None
         best, rival = max(own.items(), key=lambda pair: pair[1]), max(others.items(), key=lambda pair: pair[1])
+        if not best[1] and not rival[1]:
+            early.append(found)
+            return None
         return best[1] > rival[1], f"{best[0]} {best[1]:.0%}, {rival[0]} {rival[1]:.0%} (best of {len(others)})"
 
-    return _each(sets, look)
+    verdict = _each(sets, look)
+    too = f"in {len(early)} settings all had forgotten more than {NEGLIGIBLE:.0%} of B when they were first looked at, after an epoch"
+    return ("cannot be told", too) if verdict == NOT and early else verdict
 
 
 def memory(sets: Sets, _: Path) -> Verdict:
     """Peak memory of CPL as a multiple of plain fine-tuning's, and that of the baselines."""
-    return _each(sets, _ratio("peak_memory_bytes"))
+
+    def peak(trial: Found, plain: Found, _: str) -> float | None:
+        own, base = trial["peak_memory_bytes"], plain["peak_memory_bytes"]
+        return own["mean"] / base["mean"] if own and base else None
+
+    return _each(sets, lambda found, data: _less(found, data, peak))
 
 
 def time(sets: Sets, _: Path) -> Verdict:
-    """Seconds of training of CPL as a multiple of plain fine-tuning's, and those of the baselines."""
-    return _each({name: found for name, found in sets.items() if name not in UNTIMED}, _ratio("seconds"))
+    """Seconds of CPL and of the baselines to learn as much, as multiples of plain fine-tuning's, at the highest level that all reach."""
+    return _each({name: found for name, found in sets.items() if name not in UNTIMED}, lambda f, data: _less(f, data, time_ratio))
 
 
 def recomputed(sets: Sets, _: Path) -> Verdict:
@@ -195,21 +207,17 @@ def _outside(found: Found, data: str) -> tuple[bool, str] | None:
     return None
 
 
-def _ratio(key: str) -> Callable[[Found, str], tuple[bool, str] | None]:
-    def look(found: Found, data: str) -> tuple[bool, str] | None:
-        spent = {}
-        for entry in _entries(found, data):
-            trial = chosen_trial(entry)
-            if trial and trial[key] and (_is_cpl(entry) or entry["label"] in (*SEVEN, "none")):
-                spent[entry["label"]] = trial[key]["mean"]
-        own, others = _divided(spent, found, data)
-        base, rivals = others.get("none"), {label: value for label, value in others.items() if label != "none"}
-        if not own or not rivals or not base:
-            return None
-        least, mean = min(own.values()), sum(rivals.values()) / len(rivals)
-        return least < mean, f"{least / base:.2f} of plain's; {len(rivals)} baselines {mean / base:.2f} in the mean"
-
-    return look
+def _less(found: Found, data: str, ratio: Callable[[Found, Found, str], float | None]) -> tuple[bool, str] | None:
+    """Whether the least that a CPL takes is less than what the baselines take in the mean, at the highest level that all reach."""
+    trials = {entry["label"]: chosen_trial(entry) for entry in _entries(found, data) if _is_cpl(entry) or entry["label"] in SEVEN}
+    plain = next((chosen_trial(entry) for entry in _entries(found, data) if entry["label"] == "none"), None)
+    for level in _levels(found) if plain else []:
+        told = {label: ratio(trial, plain, level) for label, trial in trials.items() if trial and plain}
+        own, rivals = _divided({label: value for label, value in told.items() if value is not None}, found, data)
+        if own and rivals and None not in told.values():
+            mean = sum(rivals.values()) / len(rivals)
+            return min(own.values()) < mean, f"{min(own.values()):.2f} of plain's; {len(rivals)} baselines {mean:.2f} in the mean"
+    return None
 
 
 def _each(sets: Sets, look: Callable[[Found, str], tuple[bool, str] | None]) -> Verdict:

@@ -42,6 +42,18 @@ def test_without_old_data_nothing_that_needs_it_is_named():
     assert not {"replay", "cpl", "agem"} & set(found) and "kl" in found
 
 
+def test_over_several_tasks_nothing_that_keeps_examples_is_named_where_none_may_be_kept():
+    assert "auto" in names(tasks=4) and "auto" in names(old_data=False)
+    for kind in ("language", "classifier"):
+        found = names(tasks=4, old_data=False, kind=kind)
+        assert not any(METHODS[name].keeps_examples for choice in found for name in choice.split(","))
+        assert found[:2] == ["generative-replay", "null-space"], "as docs/results/choose.md says"
+
+
+def test_an_adapter_that_training_merges_is_no_promise_for_one_task():
+    assert "lora" in names(task_known=True, tasks=2) and "lora" not in names(task_known=True)
+
+
 def test_a_known_task_makes_the_exact_methods_first():
     assert names(task_known=True, tasks=5, old_data=False)[0] in ("lora", "packnet", "supermask")
 

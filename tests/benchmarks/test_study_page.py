@@ -236,6 +236,27 @@ def test_a_claim_on_pairs_is_judged_by_what_each_forgets_of_b(tmp_path, better):
     assert study_claims.optimizers(without, tmp_path) == study_claims.NOT  # two optimizers are not three
 
 
+def test_where_all_forget_too_soon_what_is_learned_before_cannot_be_told_and_time_is_compared_at_equal_learning(tmp_path):
+    head, rows, costs, items = made_up(("none", "replay", "cpl"))
+    for row in rows:
+        for point in row["trajectory"][1:]:
+            for part in (*point["splits"].values(), *point["validation"].values()):
+                part["forgotten"] = part["right_before"]
+    found = summarize(head, rows, costs, items)
+    assert study_claims.more_learned({"made": found}, tmp_path)[0] == "cannot be told"
+    assert study_claims.more_learned({}, tmp_path) == study_claims.NOT
+    data = rows[0]["data"]
+    trials = {entry["label"]: study_claims.chosen_trial(entry) for entry in found["entries"] if entry["data"] == data}
+    told = study_claims.time({"made": found}, tmp_path)[1]
+    level = next(
+        f"{level:g}"
+        for level in sorted(found["levels"], reverse=True)
+        if all(study_choose.time_ratio(trials[name], trials["none"], f"{level:g}") is not None for name in ("cpl", "replay"))
+    )
+    assert f"made (n = 3): {study_choose.time_ratio(trials['cpl'], trials['none'], level):.2f} of plain's" in told
+    assert study_claims.time({"german": found}, tmp_path) == study_claims.NOT, "other work ran beside it"
+
+
 def test_seeds_of_a_trial_that_ended_alike_stand_in_one_line():
     rows = [("a_none_adamw_1e-05_12ab_s0", "pruned", "behind"), ("a_none_adamw_1e-05_12ab_s1", "pruned", "its trial")]
     rows += [("a_none_adamw_1e-05_12ab_s2", "pruned", "its trial"), ("a_cpl_adamw_1e-05_34cd_s2", "failed", "its trial")]

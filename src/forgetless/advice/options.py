@@ -31,6 +31,8 @@ class Choice:
         reason: one sentence, with where it is known from.
         single: makes sense where there is one task only.
         alone: ``compute`` where there is no old data, if that is another.
+        later: ``guarantee`` over several tasks, if that is another.
+        stores: without old data too it keeps examples of a task for those that follow.
     """
 
     methods: tuple[str, ...]
@@ -44,6 +46,8 @@ class Choice:
     arguments: tuple[str, ...] = ()
     single: bool = True
     alone: float | None = None
+    later: Guarantee | None = None
+    stores: bool = False
 
     def time(self, *, old_data: bool) -> float:
         """``compute`` with old data or without."""
@@ -62,11 +66,11 @@ CHOICES: tuple[Choice, ...] = (
         ("auto",), False, False, ("language",), lambda tasks: 0.0, 0.9, "wide",
         "the recipe: replay of the old examples, if there are any, and steps only where old inputs do not lie, which also keeps other "
         "kinds of knowledge; about a fifth of the weights is trained",
-        alone=2.0,
+        alone=2.0, stores=True,
     ),
     Choice(
         ("replay",), True, False, ALL, lambda tasks: 0.0, 1.5, "strong",
-        "training on old examples beside the new is the strongest simple protection, and also of much that is like them; "
+        "training on old examples beside the new keeps these, and where the new contradicts the old also much that is like them; "
         "it costs a second batch a step and no memory on the device",
     ),
     Choice(
@@ -100,6 +104,7 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         ("lora",), False, True, ALL, lambda tasks: 0.1 * tasks, 1.0, "exact",
         "an adapter for each task leaves the model itself untouched: what it knew is exactly there when the adapter is off",
+        single=False,
     ),
     Choice(
         ("packnet",), False, True, ALL, lambda tasks: 1.0, 1.1, "exact",
@@ -127,6 +132,12 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         ("generative-replay",), False, False, ALL, lambda tasks: 0.0, 2.0, "some",
         "replays what the model itself makes up; better the better it can generate",
+        later="strong",
+    ),
+    Choice(
+        ("null-space",), False, False, ALL, lambda tasks: 0.0, 2.0, "strong",
+        "steps only where inputs of earlier tasks do not lie: of these it keeps the covariance, and no example",
+        single=False,
     ),
     Choice(
         ("l2sp",), False, False, ALL, lambda tasks: 4.0, 1.05, "weak",

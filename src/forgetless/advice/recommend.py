@@ -98,6 +98,8 @@ def _misfit(choice: Choice, situation: Situation) -> str | None:
     needed = choice.bytes_per_parameter(situation.tasks) * situation.parameters
     if choice.old_data and not situation.old_data:
         return "it needs old data"
+    if choice.stores and situation.tasks > 1 and not situation.old_data:
+        return "it keeps examples of each task for those that follow"
     if choice.task_identity and not situation.task_known:
         return "it must be told the task at use"
     if situation.kind not in choice.kinds:
@@ -111,7 +113,9 @@ def _misfit(choice: Choice, situation: Situation) -> str | None:
 
 def _worth(choice: Choice, situation: Situation) -> float:
     """Larger is better: what it keeps, weighed by how little may be lost, less what it costs."""
-    keeps = {"exact": 3.0, "wide": 2.4, "strong": 2.0, "some": 1.0, "weak": 0.6, "none": 0.0}[choice.guarantee]
+    keeps = {"exact": 3.0, "wide": 2.4, "strong": 2.0, "some": 1.0, "weak": 0.6, "none": 0.0}[
+        (situation.tasks > 1 and choice.later) or choice.guarantee
+    ]
     strict = 1.0 + 1.0 / (1.0 + 100 * situation.loss)
     brakes = (len(choice.methods) > 1) * (0.6 if situation.loss < 0.01 else -0.6)
     return keeps * strict - 0.25 * choice.time(old_data=situation.old_data) + brakes - 0.05 * choice.bytes_per_parameter(situation.tasks)
