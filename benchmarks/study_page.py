@@ -13,7 +13,7 @@ import study_goals
 import study_raw
 import study_screen
 from forgetless.comparison.curves import at_level
-from forgetless.comparison.intervals import over_seeds
+from forgetless.comparison.intervals import SHARE, over_seeds
 from forgetless.comparison.result import own_items
 from forgetless.comparison.summary import summarize
 from forgetless.comparison.table import setting
@@ -46,7 +46,7 @@ A model learns new facts, and what it knew before is asked again: **A**, the ret
 same kinds, which no method sees; **C**, items of other kinds (opposites, plurals, verbs, sums, proverbs, next words of plain text). All are
 completions that the untouched model answers right under strict scoring. **In other words**: of the new facts, as training ends, those that
 are right in a phrasing that was never trained. Every method has the same number of trials; its trial is chosen on
-validation items, every figure is of other items. Facts, the deal into A and B and the order vary with the seed. Brackets hold 95% bootstrap
+validation items, every figure is of other items. Facts, the deal into A and B and the order vary with the seed. Brackets hold 95% Student-t
 intervals over seeds, p is of the paired t-test over seeds, not corrected for the number of comparisons. Plain-text perplexity is not in
 it, since a comparison counts what is right and wrong; the next words of plain text stand for it.
 """
@@ -229,7 +229,7 @@ def _kinds(raw: Found, entries: list[Any], level: str) -> list[str]:
         name = (entry["data"], entry["label"], trial["trial"], "finished") if trial else None
         own = [row for row in rows if (row["data"], row["label"], row["trial"], row["status"]) == name]
         if own:
-            shares = [over_seeds([_lost(row, own_items(row, items), name, float(level)) for row in own]) for name in names]
+            shares = [over_seeds([_lost(row, own_items(row, items), name, float(level)) for row in own], SHARE) for name in names]
             lost = [share(one, len(own)) for one in shares]
             lines.append(_line([f"`{entry['label']}`", *lost]))
     return [f"C by its files, forgotten at {float(level):.0%} learned:\n", "\n".join(lines) + "\n"]

@@ -7,20 +7,49 @@ import random
 
 import numpy
 import pytest
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, ttest_1samp, ttest_rel
 
-from forgetless.comparison.intervals import item_difference, over_seeds, seed_difference, sign_flip
+from forgetless.comparison.intervals import AMOUNT, SHARE, item_difference, over_seeds, seed_difference, sign_flip
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_the_interval_over_seeds_is_that_of_all_resamples_there_are(count):
+def test_the_interval_over_seeds_is_that_of_the_t_test(count):
     draw = random.Random(count)
     values = [draw.random() for _ in range(count)]
-    means = [sum(one) / count for one in itertools.product(values, repeat=count)]
-    found = over_seeds(values)
+    found, interval = over_seeds(values), ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert found["mean"] == pytest.approx(sum(values) / count) and found["n"] == count
-    assert min(means) - 1e-12 <= found["low"] <= numpy.quantile(means, 0.05) + 1e-12
-    assert numpy.quantile(means, 0.95) - 1e-12 <= found["high"] <= max(means) + 1e-12
+    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_interval_over_five_seeds_covers_the_mean_in_95_of_100_cases():
+    draws = numpy.random.default_rng(0).normal(0.3, 0.1, size=(4000, 5))
+    found = [over_seeds(list(map(float, values))) for values in draws]
+    assert numpy.mean([one["low"] <= 0.3 <= one["high"] for one in found]) == pytest.approx(0.95, abs=0.01)
+
+
+def test_an_interval_ends_where_no_value_can_be():
+    low, high = ttest_1samp([0.0, 0.1], 0.0).confidence_interval()
+    assert low < 0 < high < 1
+    assert over_seeds([0.0, 0.1], SHARE) == {"mean": 0.05, "low": 0.0, "high": pytest.approx(high), "n": 2}
+    assert over_seeds([1.0, 0.9], SHARE) == {"mean": 0.95, "low": pytest.approx(1 - high), "high": 1.0, "n": 2}
+    assert over_seeds([10.0, 50.0], AMOUNT) == {"mean": 30.0, "low": 0.0, "high": pytest.approx(30 + 20 * 12.7062, rel=1e-5), "n": 2}
+
+
+def test_equal_values_have_an_interval_without_width():
+    assert over_seeds([0.3] * 3) == {"mean": pytest.approx(0.3), "low": pytest.approx(0.3), "high": pytest.approx(0.3), "n": 3}
+    found = over_seeds([0.1 + 0.2, 0.3])
+    assert found["low"] == found["high"] == found["mean"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_the_interval_of_a_difference_leaves_out_0_exactly_where_p_is_below_5_percent(count):
+    draws = numpy.random.default_rng(count).normal(0.1, 0.1, size=(300, 2, count))
+    certain = 0
+    for one, other in draws - [[[0.1], [0.0]]]:
+        found = seed_difference(list(map(float, one)), list(map(float, other)))
+        assert (found["low"] > 0 or found["high"] < 0) == (found["p"] < 0.05)
+        certain += found["p"] < 0.05
+    assert 0 < certain < 300
 
 
 def test_one_seed_has_no_interval_and_none_has_no_mean():

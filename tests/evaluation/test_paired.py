@@ -9,7 +9,7 @@ import tracemalloc
 import numpy
 import pytest
 
-from forgetless.evaluation.paired import compare, mean_interval, share_interval
+from forgetless.evaluation.paired import compare, mean_interval, seed_interval, share_interval
 
 
 def verdicts(both: int, learned: int, forgotten: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -89,6 +89,11 @@ def test_the_mean_of_one_value_and_of_none() -> None:
     assert mean_interval([0.5]) == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])
+
+
+def test_one_training_has_no_interval_over_seeds() -> None:
+    with pytest.raises(ValueError, match="two are needed"):
+        seed_interval([0.5])
 
 
 def test_parts_of_the_resampling_join_to_the_same_interval(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,23 @@ def test_entries_without_a_finished_run_and_single_seeds_have_a_page(report: dic
     assert "no run finished" in render(changed)
 
 
+def test_an_interval_wider_than_any_difference_leaves_the_axis_to_what_can_be(report: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(report))
+    for entry in changed["entries"]:
+        for one in (one for found in entry["against"].values() for kinds in found["at"].values() for one in kinds.values()):
+            one |= {"low": -5.0, "high": 4.0} if one["difference"] is not None else {}
+        for at in (at for trial in entry["trials"] for at in trial["at"].values() if at["seconds"]):
+            at["seconds"] |= {"low": 0.0, "high": 1e6}
+    charts = {chart.id: chart for chart, _ in comparison_charts(changed)}
+    against, cost = charts["against-0-0"], charts["cost-seconds-0"]
+    ticks = [text for _, text in against.x_ticks]
+    assert (ticks[0], ticks[-1]) == ("\N{MINUS SIGN}100", "+100")
+    assert max(mark.x for line in cost.lines for mark in line.marks) > (cost.left + cost.right) / 3
+    for chart in (against, cost):
+        spans = [mark.across for line in chart.lines for mark in line.marks]
+        assert spans and all(span and chart.left <= span[0] <= span[1] <= chart.right for span in spans)
+
+
 def test_it_is_written_into_the_folder_and_drawn(tmp_path: Path, report: dict[str, Any]) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps(report))
     assert is_comparison(tmp_path) and is_comparison(tmp_path / "comparison.json") and not is_comparison(tmp_path / "other.json")

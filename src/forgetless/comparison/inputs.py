@@ -15,7 +15,7 @@ from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.methods.null_space import NullSpace
 from forgetless.train.settings import build_method
-from forgetless.train.splits import read_splits
+from forgetless.train.splits import check_retain, read_splits
 
 DEMO = ("inject", "inject-heldout", "retain", "retain-heldout", "other-kinds")
 
@@ -28,8 +28,10 @@ class Ready:
     splits: dict[str, list[Question]]
 
 
-def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapping[str, type[Method]]) -> Ready:
+def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapping[str, type[Method]]) -> Ready | None:
     """Read the files of a data set, at one seed, and check each method against them.
+
+    Where it is built in and its questions are not made yet, check what can be checked without them, and give None.
 
     Args:
         plan: of the comparison.
@@ -43,24 +45,28 @@ def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapp
     """
     one, found = plan.data[data].at(cells[0].seed), None
     files = one.files() if one.builtin is None else {name: str(folder / "questions" / data / f"{name}.jsonl") for name in DEMO}
+    made = one.builtin is None or (folder / "questions" / data / "questions.json").is_file()
     for cell in {(cell.label, cell.trial): cell for cell in cells}.values():
         try:
             method = build_method(cell.method, cell.options, known)
             check_method(method, processes=1, sharded=False)
-            found = read_splits(settings_of(cell, plan, files, 1), method)
-            _check_memory(cell, method, found)
+            settings = settings_of(cell, plan, files, 1)
+            if made:
+                found = read_splits(settings, method)
+            else:
+                check_retain(settings, method, shown=cell.old_data)
+            _check_memory(cell, method, files)
         except InputError as error:
             where = f"data {data}, {cell.label}" + (f", {error.where}" if error.where else "")
             raise InputError(error.what, where=where, mend=error.mend) from error
-    assert found is not None
-    return Ready(files, found)
+    return Ready(files, found) if found is not None else None
 
 
-def _check_memory(cell: Cell, method: Method, splits: Mapping[str, Any]) -> None:
+def _check_memory(cell: Cell, method: Method, files: Mapping[str, str]) -> None:
     """Refuse what replays old data where there is none: it would be plain training under another name."""
     parts = method.methods if isinstance(method, Chain) else (method,)
     made_up = any(isinstance(part, NullSpace) and part.makes_up for part in parts)
-    if any(part.keeps_examples for part in parts) and not made_up and (not cell.old_data or "retain" not in splits):
+    if any(part.keeps_examples for part in parts) and not made_up and (not cell.old_data or "retain" not in files):
         what = f"{cell.label} has no old data to replay"
         raise InputError(what, mend="Name a file of questions to keep, as retain, or leave the method out")
 

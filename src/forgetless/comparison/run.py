@@ -66,6 +66,9 @@ def compare(
     try:
         with Grid(len(cells), show=show) as grid:
             return _Comparison(plan, cells, study, pool, known, grid, prune).go(command)
+    except InputError:
+        study.take_back()
+        raise
     finally:
         study.close()
 
@@ -92,10 +95,10 @@ class _Comparison:
         self._judged = 0.0
 
     def go(self, command: str) -> dict[str, Any]:
+        self._read()  # before anything is made, so that what is wrong is told at once
         self._questions()
+        self._read()
         origin = provenance()
-        for name, cells in self._sharing().items():
-            self.ready[name] = read(self.plan, cells[0].data, cells, self.study.path, self.known)
         files = {
             questions: {name: {"path": file, "sha256": fingerprint(file)} for name, file in ready.files.items()}
             for questions, ready in self.ready.items()
@@ -119,6 +122,15 @@ class _Comparison:
         found = summarize(head, rows, list(self.costs.values()), self.items)
         write_json(self.study.path / "comparison.json", found)
         return found
+
+    def _read(self) -> None:
+        """Read and check the data sets whose questions are there."""
+        found = {}
+        for name, cells in self._sharing().items():
+            ready = self.ready.get(name) or read(self.plan, cells[0].data, cells, self.study.path, self.known)
+            if ready is not None:
+                found[name] = ready
+        self.ready = found
 
     def _questions(self) -> None:
         """Make the questions of data sets that are built in."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ FREE = {"title", "data", "methods", "rates", "optimizers", "seeds", "levels", "v
 FREE |= {"keep_models", "out", "jobs", "ray", "prune"}
 """Keys of a plan that may differ from those the folder began with: they only add cells, or change what is worked out from them."""
 
+EARLY = {"logs", "questions"}
+"""What a comparison that was killed before it had settled its plan leaves, beside its lock."""
+
 Row = dict[str, Any]
 
 
@@ -37,7 +41,8 @@ class Study:
     def __init__(self, path: Path) -> None:
         self.path, self.plan_file = path, path / "plan.yaml"
         self._lock: int | None = None
-        self._made = False
+        self._made: list[Path] = []
+        self._had_questions = False
 
     def open(self) -> None:
         """Make the folder or take up the comparison in it, and hold it against other processes.
@@ -46,11 +51,12 @@ class Study:
             InputError: it holds something else, cannot be written, or another comparison works in it.
         """
         if self.path.is_dir() and not _ours(self.plan_file):
-            others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
-            if others:
+            others = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
+            if others - (EARLY if (self.path / ".lock").is_file() else set()):
                 raise InputError("the folder is not empty and holds no comparison", where=str(self.path), mend=MEND)
         check_writable(self.path, folder=True)
-        self._made = not self.path.exists()
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._had_questions = (self.path / "questions").exists()
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / ".lock"
         lock.touch()
@@ -60,21 +66,33 @@ class Study:
             mend = "Wait for its end, or stop it"
             raise InputError("another comparison works in it", where=str(self.path), mend=mend) from error
 
+    def take_back(self) -> None:
+        """After a refusal, where nothing was scored or trained: remove the questions that were made for it."""
+        if not self._begun() and not self._had_questions:
+            shutil.rmtree(self.path / "questions", ignore_errors=True)
+
     def close(self) -> None:
-        """Let other processes have the folder; where nothing has come of the comparison, leave nothing behind."""
-        if not self._begun() and self._lock is not None:
-            for name in ("plan.yaml", ".lock"):
-                (self.path / name).unlink(missing_ok=True)
-            for name in ("logs", "failed"):
-                shutil.rmtree(self.path / name, ignore_errors=True)
-            if self._made:
-                self.path.rmdir()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Let other processes have the folder; where nothing has come of the comparison, leave nothing behind but questions."""
+        if self._lock is None:
+            return
+        if not self._begun():
+            self.plan_file.unlink(missing_ok=True)
+            if not (self.path / "questions").exists():
+                self._clear()
+        os.close(self._lock)
+        self._lock = None
+
+    def _clear(self) -> None:
+        for name in ("logs", "failed"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        (self.path / ".lock").unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: then it is somebody else's
+            for folder in self._made:
+                folder.rmdir()
 
     def _begun(self) -> bool:
-        return any((self.path / name).exists() for name in ("cells", "before", "questions"))
+        """Whether something was scored or trained: another plan cannot do without that."""
+        return any((self.path / name).exists() for name in ("cells", "before"))
 
     def settle_plan(self, plan: Plan, cells: Sequence[Cell], files: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Check that the plan goes on with what is in the folder, and write it down.

@@ -1,6 +1,6 @@
 """``comparison.json``: all that the table and the page show, worked out from ``results.jsonl``, ``costs.jsonl`` and ``items.json``.
 
-Its form (format 1). ``I`` is ``{"mean", "low", "high", "n"}``: mean and 95% bootstrap interval over ``n`` seeds (low and high null with
+Its form (format 1). ``I`` is ``{"mean", "low", "high", "n"}``: mean and 95% Student-t interval over ``n`` seeds (low and high null with
 one seed), or null where no seed has a value. Shares are in [0, 1]. A is the retain set, B its held-out part, C all probes together.
 **All figures are of test items**; validation items serve the choice of a trial alone.
 
@@ -44,7 +44,7 @@ from typing import Any
 
 from forgetless.comparison.choice import Candidate, choose
 from forgetless.comparison.curves import area, at_level, frontier
-from forgetless.comparison.intervals import item_difference, over_seeds, seed_difference
+from forgetless.comparison.intervals import AMOUNT, SHARE, item_difference, over_seeds, seed_difference
 from forgetless.comparison.result import KEPT, Curve, curve, forgotten_items, own_items
 
 Row = dict[str, Any]
@@ -117,16 +117,16 @@ def _trial(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, An
     found["seeds"] = [row["seed"] for row in done]
     found["failed"] = sum(row["status"] == "failed" for row in rows)
     found["pruned"] = any(row["status"] == "pruned" for row in rows)
-    found["final"] = {"learned": over_seeds([one.learned[-1] for one in curves])}
-    found["final"]["learned_heldout"] = over_seeds([_heldout(row) for row in done])
-    found["final"] |= {kind: over_seeds([_last(one.kept[kind]) for one in curves]) for kind in KEPT}
+    found["final"] = {"learned": over_seeds([one.learned[-1] for one in curves], SHARE)}
+    found["final"]["learned_heldout"] = over_seeds([_heldout(row) for row in done], SHARE)
+    found["final"] |= {kind: over_seeds([_last(one.kept[kind]) for one in curves], SHARE) for kind in KEPT}
     found["at"] = {f"{level:g}": _at(curves, level) for level in levels}
     top = max(levels)
     found["area"] = {"reached": sum(one.reaches(top) for one in curves)}
-    found["area"] |= {kind: over_seeds([_area(one, one.kept[kind], top) for one in curves]) for kind in KEPT}
+    found["area"] |= {kind: over_seeds([_area(one, one.kept[kind], top) for one in curves], SHARE) for kind in KEPT}
     for key in ("seconds", "eval_seconds", "peak_memory_bytes"):
-        found[key] = over_seeds([spent[row["cell"]][key] for row in done if row["cell"] in spent])
-    found["steps"] = over_seeds([float(row["steps"]) for row in done])
+        found[key] = over_seeds([spent[row["cell"]][key] for row in done if row["cell"] in spent], AMOUNT)
+    found["steps"] = over_seeds([float(row["steps"]) for row in done], AMOUNT)
     found["validation"] = {"at": {f"{level:g}": _objective(rows, spent, items, level) for level in levels}}
     found["trajectory"] = _mean_trajectory(curves)
     found["trajectories"] = [{"seed": row["seed"], "points": one.points()} for row, one in zip(done, curves, strict=True)]
@@ -153,9 +153,9 @@ def _level(one: Curve, values: Sequence[float] | None, level: float) -> float | 
 
 def _at(curves: Sequence[Curve], level: float) -> dict[str, Any]:
     found: dict[str, Any] = {"reached": sum(one.reaches(level) for one in curves)}
-    found |= {kind: over_seeds([_level(one, one.kept[kind], level) for one in curves]) for kind in KEPT}
-    found["seconds"] = over_seeds([_level(one, one.seconds, level) for one in curves])
-    return found | {"steps": over_seeds([_level(one, one.steps, level) for one in curves])}
+    found |= {kind: over_seeds([_level(one, one.kept[kind], level) for one in curves], SHARE) for kind in KEPT}
+    found["seconds"] = over_seeds([_level(one, one.seconds, level) for one in curves], AMOUNT)
+    return found | {"steps": over_seeds([_level(one, one.steps, level) for one in curves], AMOUNT)}
 
 
 def _objective(rows: Sequence[Row], spent: Mapping[str, Row], items: Mapping[str, Any], level: float) -> float | None:

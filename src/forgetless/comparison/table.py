@@ -8,7 +8,7 @@ from typing import Any
 EXPLAINED = (
     "learned: at the end, in %; A, B, C: forgotten when {level} are learned, in % of what was known (A the retain set, B held-out, "
     "C other kinds), of test items; reach: seeds that come so far; area B: over the whole way, lower is better; s: seconds of training "
-    "to that point; GB: peak memory. Below: 95% bootstrap intervals over seeds."
+    "to that point; GB: peak memory. Below: 95% Student-t intervals over seeds."
 )
 
 Figure = Mapping[str, Any] | None

@@ -1,13 +1,16 @@
-"""Before against after on the same items: exact tests and intervals."""
+"""Before against after on the same items: exact tests and intervals; and means over seeds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 RESAMPLES = 10_000
 DRAWN = 4_000_000
 """Items drawn at a time when means are resampled: 32 MB."""
+EQUAL = 1e-12
+"""Values that differ by no more are equal: rounding alone parts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,25 @@ def mean_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, flo
         part[:] = data[generator.integers(0, len(data), size=(len(part), len(data)))].mean(axis=1)
     low, high = numpy.quantile(means, [0.025, 0.975])
     return float(data.mean()), float(low), float(high)
+
+
+def seed_interval(values: Sequence[float], *, least: float = -math.inf, most: float = math.inf) -> tuple[float, float, float]:
+    """The mean over trainings with different seeds and its 95% Student-t interval, that of the t-test.
+
+    Args:
+        values: one for each seed, two at least; where all are equal the interval has no width.
+        least, most: what no value can be below or above; the interval is cut there.
+
+    Raises:
+        ValueError: there are fewer than two values.
+    """
+    import numpy
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} values have no interval, two are needed")
+    mean = float(numpy.mean(values))
+    if max(values) - min(values) <= EQUAL:
+        return mean, mean, mean
+    half = float(t.ppf(0.975, len(values) - 1) * numpy.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, max(mean - half, least), min(mean + half, most)

@@ -14,6 +14,8 @@ from forgetless.report.trajectories import ceiling, last_values
 
 Entry = Mapping[str, Any]
 NARROW = replace(SMALL, height=310.0)
+WIDEST = 2.0
+"""How far an axis of costs follows intervals: to so much of the largest mean."""
 
 
 def frontier_charts(entries: Sequence[Entry], names: Sequence[str], place: int) -> list[tuple[Chart, Chart]]:
@@ -83,7 +85,8 @@ def against_charts(entries: Sequence[Entry], names: Sequence[str], baselines: Se
                 mark = Point(one["difference"], float(-row), tip, x_low=one["low"], x_high=one["high"])
                 series.append(Series(names.index(entry["label"]), [mark], joined=False))
         values = [v for one in series for p in one.points for v in (p.x, p.x_low, p.x_high) if v is not None]
-        x = axis(f"forgotten minus that of {baseline}, points", [0.0, *values], _whole_points)
+        inside = [min(max(value, -1.0), 1.0) for value in values]  # over few seeds an interval can be wider than any difference
+        x = axis(f"forgotten minus that of {baseline}, points", [0.0, *inside], _whole_points)
         frame = Frame(width=480.0, height=70.0 + 32.0 * len(own), left=132.0, right=26.0, bottom=48.0, text=14.0)
         title = f"Against {baseline}: {KINDS[kind]} at {percent(float(level))} learned"
         note = "Left of zero forgets less. 95% intervals over seeds"
@@ -122,7 +125,8 @@ def cost_charts(entries: Sequence[Entry], names: Sequence[str], level: str | Non
         if not series:
             continue
         marks = [point for one in series for point in one.points]
-        ends = [0.0, *(p.x_high or p.x for p in marks)]
+        most = max(p.x for p in marks)
+        ends = [0.0, *(min(p.x_high or p.x, WIDEST * most) for p in marks)]
         x = axis(label + (at if key == "seconds" else ""), ends, duration if key == "seconds" else memory, start=0.0)
         y = axis(f"forgotten{at}, % of {KINDS[kind]}", [v for p in marks for v in (p.y, p.high or 0.0)], percent, start=0.0)
         name = f"{title} beside forgetting"

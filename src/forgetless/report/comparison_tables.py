@@ -58,7 +58,7 @@ def board(entries: Sequence[Entry], names: Sequence[str], level: str | None) -> 
         key = "peak_memory_bytes"
         cells.append(interval_cell(trial[key], path(entry, "trials", number, key), memory, "cost", most[key]))
         rows.append([head, *cells])
-    caption = "The chosen trial of each method. The bracket on a bar is the 95% interval over seeds (bootstrap)"
+    caption = "The chosen trial of each method. The bracket on a bar is the 95% interval over seeds (Student-t)"
     return Table(caption, ["", "Learned at the end", *(heads[kind] for kind in kinds), "Training time", "Peak memory"], rows, "board")
 
 

@@ -118,7 +118,7 @@ def _limits(report: Mapping[str, Any]) -> list[str]:
     if (n := len(report["seeds"])) < 2:
         found.append("One seed: how another seed would turn out is not known.")
     elif n < 6:
-        found.append(f"{n} seeds: intervals over so few are too narrow, and only large differences can be proven.")
+        found.append(f"{n} seeds: intervals over so few are wide, and only large differences can be proven.")
     trials = {len(entry["trials"]) for entry in report["entries"]}
     if len(trials) == 1:
         count = trials.pop()

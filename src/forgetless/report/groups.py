@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from forgetless.evaluation.paired import mean_interval
+from forgetless.evaluation.paired import seed_interval
 from forgetless.report.figures import Figures, figures, left
 from forgetless.report.numbers import Share
 from forgetless.report.reproduce import settings
@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A share with its 95% interval: of one run, exact over items (``share`` counts them); of ``n`` runs, bootstrap over seeds."""
+    """A share with its 95% interval: of one run, exact over items (``share`` counts them); of ``n`` runs, Student-t over seeds."""
 
     mean: float
     low: float
@@ -72,7 +72,7 @@ def level(shares: Iterable[Share | None]) -> Level | None:
     if len(found) == 1:
         low, high = found[0].interval or (values[0], values[0])
         return Level(values[0], low, high, 1, found[0])
-    return Level(*mean_interval(values), n=len(values))
+    return Level(*seed_interval(values, least=0.0, most=1.0), n=len(values))
 
 
 def at_epoch(run: Run, epoch: int, count: Callable[[Sequence[Epoch], Epoch, str], Share | None], split: str) -> Share | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from forgetless.evaluation.paired import mean_interval
+from forgetless.evaluation.paired import seed_interval
 from forgetless.report.figures import Figures, split_title
 from forgetless.report.groups import Group, level
 from forgetless.report.numbers import NONE, Share, duration, memory, percent, plain
@@ -52,7 +52,7 @@ def board(groups: Sequence[Group]) -> Table:
         rows.append([Head(group.name, index, note), *cells])
     seeds = any(len(group.runs) > 1 for group in groups)
     caption = "Bars show the share; the bracket is its 95% interval, " + (
-        "over seeds (bootstrap) where there are several, else over items (exact)" if seeds else "over items (exact), not over seeds"
+        "over seeds (Student-t) where there are several, else over items (exact)" if seeds else "over items (exact), not over seeds"
     )
     return Table(caption, ["", *heads], rows, "board")
 
@@ -85,7 +85,7 @@ def _cost(group: Group, name: str, most: float) -> Cell:
     values = _costs(group, name)
     if not values:
         return Cell(NONE)
-    mean, low, high = mean_interval(values) if len(values) > 1 else (values[0], values[0], values[0])
+    mean, low, high = seed_interval(values, least=0.0) if len(values) > 1 else (values[0], values[0], values[0])
     told = duration if name == "seconds" else memory
     small = f"{told(low)} to {told(high)}" if len(values) > 1 else ""
     return Cell(told(mean), values[0] if len(values) == 1 else mean, small, name, "cost", mean / most if most else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forgetless.evaluation.paired import mean_interval
+from forgetless.evaluation.paired import EQUAL, seed_interval
 from forgetless.report.contrast import MARGIN, SIGNIFICANT, obstacle_of
 from forgetless.report.figures import figures
 from forgetless.report.groups import Group
@@ -125,7 +125,7 @@ def _difference(group: Group, baseline: Group, split: str) -> Difference | None:
         return None
     learned, forgotten = ((_mean([own[seed][place] for seed in common]) for own in (mine, theirs)) for place in (0, 1))
     gaps = [mine[seed][1] - theirs[seed][1] for seed in common]
-    mean, low, high = mean_interval(gaps) if len(gaps) > 1 else (gaps[0], gaps[0], gaps[0])
+    mean, low, high = seed_interval(gaps) if len(gaps) > 1 else (gaps[0], gaps[0], gaps[0])
     (one, two), (lost, kept) = tuple(learned), tuple(forgotten)
     return Difference(group, baseline, (one, two), (lost, kept), mean, low, high, _paired_p(gaps), len(common))
 
@@ -133,7 +133,7 @@ def _difference(group: Group, baseline: Group, split: str) -> Difference | None:
 def _paired_p(gaps: Sequence[float]) -> float | None:
     from scipy.stats import ttest_1samp
 
-    if len(gaps) < 2 or max(gaps) - min(gaps) < 1e-12:
+    if len(gaps) < 2 or max(gaps) - min(gaps) <= EQUAL:
         return None
     return float(ttest_1samp(gaps, 0.0).pvalue)
 

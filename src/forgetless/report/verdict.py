@@ -236,7 +236,7 @@ def _limits(finished: Sequence[Run], pairs: Sequence[Contrast]) -> list[str]:
     if len(seeds) == len({run.method for run in finished}):
         sentences.append("Each method ran with one seed: the tests cover the choice of items, not how another seed would turn out.")
     elif len({run.seed for run in finished}) < 6:
-        sentences.append("Intervals over so few seeds are too narrow, and only large differences between seeds can be proven.")
+        sentences.append("Intervals over so few seeds are wide, and only large differences between seeds can be proven.")
     tests = sum(part.p is not None for pair in pairs for part in pair.splits)
     if tests > 1:
         sentences.append(f"The {tests} tests between runs are not corrected for their number.")

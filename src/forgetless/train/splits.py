@@ -18,12 +18,16 @@ def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]
     for name, questions in splits.items():
         check_unique(questions, settings.files[name])
         check_text(questions, settings.files[name])
-    shown = settings.shown(splits)
-    if method.needs_retain and not shown:
-        raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
-    if automatic(method) and not shown:
-        raise nothing_to_measure(automatic(method)[0].label, INJECT)
+    check_retain(settings, method, shown=bool(settings.shown(splits)))
     for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
         if one in splits and other in splits:
             check_disjoint(splits[one], splits[other], names=(settings.files[one], settings.files[other]), where=f"--{one}, --{other}")
     return splits
+
+
+def check_retain(settings: Settings, method: Method, *, shown: bool) -> None:
+    """Refuse a method that needs a retain set where it is ``shown`` none."""
+    if method.needs_retain and not shown:
+        raise InputError(f"{','.join(settings.method)} needs a retain set", where="--retain", mend="Name a file of questions to keep")
+    if automatic(method) and not shown:
+        raise nothing_to_measure(automatic(method)[0].label, INJECT)
