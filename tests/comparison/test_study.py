@@ -140,7 +140,7 @@ def test_more_seeds_only_add_cells_and_a_changed_plan_is_refused_by_what_differs
         ),
         ("{epochs: 4}", "{epochs: 5}", "budget"),
         ("  probes: {other: other.jsonl}\n", "", "the data set 'data' of the comparison in it has other"),
-        ("other: other.jsonl", "other: retain.jsonl", "retain.jsonl) is not what it was"),
+        ("other: other.jsonl", "other: inject-heldout.jsonl", "inject-heldout.jsonl) is not what it was"),
     ):
         text = (place / "plan.yaml").read_text("utf-8")
         change(place, old, new)
@@ -245,6 +245,7 @@ WRONG = {
         ("[none, replay]", "[none, {method: auto, old-data: false, options: {texts: 0, prompted: 0}}]"),
         "data data, auto: auto has no old data to replay",
     ),
+    "an item of the retain set in a probe": (("other: other.jsonl", "other: retain.jsonl"), "12 questions stand in both"),
     "an item in two files": (("retain-heldout: retain-heldout.jsonl", "retain-heldout: retain.jsonl"), "stand in both"),
 }
 
