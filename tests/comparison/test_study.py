@@ -234,8 +234,14 @@ def test_two_comparisons_do_not_work_in_one_folder(place):
 
 
 WRONG = {
-    "a missing file": (("inject: inject.jsonl", "inject: none.jsonl"), "none.jsonl: no such file"),
-    "a method without its retain set": (("  retain: retain.jsonl\n", ""), "data data, cpl, --retain: cpl needs a retain set"),
+    "a missing file": (("inject: inject.jsonl", "inject: none.jsonl"), "plan.yaml:4, data data, none, "),
+    "a missing probe": (("{other: other.jsonl}", "{other: none.jsonl}"), "plan.yaml:8, data data, none"),
+    "an unknown scorer": (
+        ("batch-size: 4\nretain", "scorer: guess\nbatch-size: 4\nretain"),
+        "plan.yaml:13, data data, none, scorer: 'guess'",
+    ),
+    "an unknown device": (("batch-size: 4\nretain", "device: guess\nbatch-size: 4\nretain"), "plan.yaml:13, data data, none, --device"),
+    "a method without its retain set": (("  retain: retain.jsonl\n", ""), "plan.yaml:3, data data, cpl, --retain: cpl needs a retain set"),
     "a memory of nothing": (("  retain: retain.jsonl\n", ""), "data data, derpp: derpp has no old data to replay"),
     "a memory that is hidden": (
         ("[none, replay]", "[none, {method: replay, old-data: false}]"),
