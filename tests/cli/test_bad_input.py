@@ -63,6 +63,8 @@ FILES = {
     ),
     "empty retain": (write("retain.jsonl", b""), [], ["retain.jsonl", "empty"]),
     "overlapping ids": (overlap, [], ["inject-0", "retain"]),
+    "a probe of what is replayed": (nothing, ["--probe", "x=retain.jsonl"], ["--retain, --probe x: 8 questions stand in both"]),
+    "a probe of what is trained": (nothing, ["--probe", "x=inject.jsonl"], ["--inject, --probe x: 10 questions stand in both"]),
     "a folder as file": (nothing, ["--inject", "model"], ["model", "folder"]),
     "missing probe file": (nothing, ["--probe", "x=absent.jsonl"], ["absent.jsonl"]),
     "letters of open questions": (nothing, ["--scorer", "letter"], ["choices"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,34 @@ def test_a_comparison_on_questions_that_a_kill_left_comes_to_its_end(place):
     change(place, "[none, replay]", "[none]")
     change(place, "[3e-3, 1e-2]", "1e-2")
     assert run(place)["cells"]["finished"] == 1
+
+
+MORE = "data:\n  first: {inject: inject.jsonl, retain: retain.jsonl}\n  more: {inject: INJECT, retain: retain-heldout.jsonl}\n"
+
+
+def grown(place: Path, inject: str) -> None:
+    """The plan on one data set, or on that and another, whose questions to learn are named."""
+    text = (place / "plan.yaml").read_text("utf-8")
+    start, end = text.index("data:"), text.index("methods:")
+    data = MORE.replace("INJECT", inject) if inject else "".join(MORE.splitlines(True)[:2])
+    (place / "plan.yaml").write_text(f"{text[:start]}{data}{text[end:]}", "utf-8")
+
+
+def test_a_data_set_that_is_refused_spoils_neither_the_old_plan_nor_a_mended_one(place):
+    change(place, "[none, replay]", "[none]")
+    change(place, "[3e-3, 1e-2]", "1e-2")
+    grown(place, "")
+    assert run(place)["cells"]["finished"] == 1
+    settled = (place / "study/plan.yaml").read_bytes()
+    grown(place, "other.jsonl")  # the model knows these
+    shutil.copytree(place / "study", place / "killed")
+    (place / "killed/before/more.json").write_text("{}")  # as of a scoring that was killed before its data were refused
+    for folder in ("study", "killed"):
+        with pytest.raises(InputError, match="data more"):
+            run(place, folder)
+        assert (place / folder / "plan.yaml").read_bytes() == settled
+        assert names(place / folder / "before") == {"first.json"}
+    grown(place, "")
+    assert begin(place, no_pool)["cells"]["finished"] == 1, "the old plan goes on"
+    grown(place, "inject.jsonl")
+    assert run(place)["cells"]["finished"] == 2, "and so does a mended one"

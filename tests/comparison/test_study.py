@@ -140,7 +140,7 @@ def test_more_seeds_only_add_cells_and_a_changed_plan_is_refused_by_what_differs
         ),
         ("{epochs: 4}", "{epochs: 5}", "budget"),
         ("  probes: {other: other.jsonl}\n", "", "the data set 'data' of the comparison in it has other"),
-        ("other: other.jsonl", "other: retain.jsonl", "retain.jsonl) is not what it was"),
+        ("other: other.jsonl", "other: inject-heldout.jsonl", "inject-heldout.jsonl) is not what it was"),
     ):
         text = (place / "plan.yaml").read_text("utf-8")
         change(place, old, new)
@@ -234,8 +234,14 @@ def test_two_comparisons_do_not_work_in_one_folder(place):
 
 
 WRONG = {
-    "a missing file": (("inject: inject.jsonl", "inject: none.jsonl"), "none.jsonl: no such file"),
-    "a method without its retain set": (("  retain: retain.jsonl\n", ""), "data data, cpl, --retain: cpl needs a retain set"),
+    "a missing file": (("inject: inject.jsonl", "inject: none.jsonl"), "plan.yaml:4, data data, none, "),
+    "a missing probe": (("{other: other.jsonl}", "{other: none.jsonl}"), "plan.yaml:8, data data, none"),
+    "an unknown scorer": (
+        ("batch-size: 4\nretain", "scorer: guess\nbatch-size: 4\nretain"),
+        "plan.yaml:13, data data, none, scorer: 'guess'",
+    ),
+    "an unknown device": (("batch-size: 4\nretain", "device: guess\nbatch-size: 4\nretain"), "plan.yaml:13, data data, none, --device"),
+    "a method without its retain set": (("  retain: retain.jsonl\n", ""), "plan.yaml:3, data data, cpl, --retain: cpl needs a retain set"),
     "a memory of nothing": (("  retain: retain.jsonl\n", ""), "data data, derpp: derpp has no old data to replay"),
     "a memory that is hidden": (
         ("[none, replay]", "[none, {method: replay, old-data: false}]"),
@@ -245,6 +251,7 @@ WRONG = {
         ("[none, replay]", "[none, {method: auto, old-data: false, options: {texts: 0, prompted: 0}}]"),
         "data data, auto: auto has no old data to replay",
     ),
+    "an item of the retain set in a probe": (("other: other.jsonl", "other: retain.jsonl"), "12 questions stand in both"),
     "an item in two files": (("retain-heldout: retain-heldout.jsonl", "retain-heldout: retain.jsonl"), "stand in both"),
 }
 

@@ -112,6 +112,23 @@ def test_the_frontier_has_means_of_trials_in_order_of_learning():
         )
 
 
+def test_a_trial_with_fewer_seeds_than_another_gives_the_frontier_no_point():
+    head, lines, costs, items = study()
+    whole = entry_of(summarize(head, lines, costs, items), "air", "none")["frontier"]["B"]
+    stopped = whole[0]["trial"]
+    for row in lines:
+        if (row["data"], row["label"], row["trial"]) == ("air", "none", stopped) and row["seed"]:
+            row |= {"status": "pruned", "reason": "its trial was in the worse half at the end of seed 0", "trajectory": [], "right": {}}
+    entry = entry_of(summarize(head, lines, costs, items), "air", "none")
+    assert [trial["seeds"] for trial in entry["trials"] if trial["trial"] == stopped] == [[0]]
+    assert entry["frontier"]["B"] and all(point["trial"] != stopped for point in entry["frontier"]["B"])
+    for row in lines:  # where none has more than one, each counts
+        if (row["data"], row["label"]) == ("air", "none") and row["seed"]:
+            row |= {"status": "pruned", "trajectory": [], "right": {}}
+    alone = entry_of(summarize(head, lines, costs, items), "air", "none")["frontier"]["B"]
+    assert {point["trial"] for point in alone} >= {stopped}
+
+
 def test_the_table_has_the_chosen_trials_figures_of_the_summary():
     found = summarize(*study())
     level = told_level(found, "air")

@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,25 +62,28 @@ def cells_of(plan: Plan, known: Mapping[str, type[Method]]) -> list[Cell]:
     Raises:
         InputError: a method, option or optimizer is unknown, or methods have different numbers of trials.
     """
-    grids = {}
-    for one in plan.methods:
+    grids, methods = {}, plan.told(["methods"], "methods")
+    _check_optimizers(plan.optimizers, plan.told(["optimizers"], "optimizers"))
+    for place, one in enumerate(plan.methods):
+        where = plan.told(["methods", place], f"methods, {one.title}")
         try:
+            _check_optimizers(one.optimizers or (), where)
             grids[one.title] = _grid(one, plan, known)
         except InputError as error:
-            raise InputError(error.what, where=f"methods, {one.title}", mend=error.mend) from error
+            raise InputError(error.what, where=where, mend=error.mend) from error
     if plan.trials is None:
         sizes = {label: len(grid) for label, grid in grids.items()}
         if len(set(sizes.values())) > 1:
             told = ", ".join(f"{label} {size}" for label, size in sizes.items())
             what = f"methods have different numbers of trials ({told}), so the one with more would be tuned better"
-            raise InputError(
-                what, where="methods", mend=f"Give each as many options × optimizers × rates, or trials: {min(sizes.values())}"
-            )
+            mend = f"Give each as many options × optimizers × rates, or trials: {min(sizes.values())}"
+            raise InputError(what, where=methods, mend=mend)
     else:
         for label, grid in grids.items():
             if len(grid) < plan.trials:
                 what = f"{label} has only {len(grid)} combinations of options, optimizers and rates"
-                raise InputError(what, where="trials", mend=f"Give it more, or trials: {min(map(len, grids.values()))}")
+                mend = f"Give it more, or trials: {min(map(len, grids.values()))}"
+                raise InputError(what, where=plan.told(["trials"], "trials"), mend=mend)
             chosen = sorted(random.Random(f"{label} {plan.trials}").sample(range(len(grid)), plan.trials))
             grids[label] = [grid[index] for index in chosen]
     found = [
@@ -103,7 +106,7 @@ def cells_of(plan: Plan, known: Mapping[str, type[Method]]) -> list[Cell]:
     ]
     twice = next((cell.id for index, cell in enumerate(found) if cell.id in {other.id for other in found[:index]}), None)
     if twice is not None:
-        raise InputError(f"two cells are the same ({twice})", where="methods", mend="Give every value of an option once")
+        raise InputError(f"two cells are the same ({twice})", where=methods, mend="Give every value of an option once")
     return found
 
 
@@ -115,9 +118,6 @@ def _grid(one: Contender, plan: Plan, known: Mapping[str, type[Method]]) -> list
     if not one.names:
         raise InputError(f"{one.method!r} names no method", mend="Name one, such as cpl or none")
     check_methods(one.names, known)
-    for name in one.optimizers or plan.optimizers:
-        if name not in OPTIMIZERS:
-            raise InputError(f"unknown optimizer {name!r}", mend=f"Choose among {', '.join(OPTIMIZERS)}")
     keys = list(one.options)
     choices = [value if isinstance(value, list) else [value] for value in one.options.values()]
     for key, values in zip(keys, choices, strict=True):
@@ -132,6 +132,12 @@ def _grid(one: Contender, plan: Plan, known: Mapping[str, type[Method]]) -> list
         build_method(one.names, options, known)
         found += [(options, optimizer, lr) for optimizer in one.optimizers or plan.optimizers for lr in one.rates or plan.rates or []]
     return found
+
+
+def _check_optimizers(names: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in OPTIMIZERS:
+            raise InputError(f"unknown optimizer {name!r}", where=where, mend=f"Choose among {', '.join(OPTIMIZERS)}")
 
 
 def _place(key: str, one: Contender) -> tuple[str, str]:

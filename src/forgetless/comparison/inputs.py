@@ -15,7 +15,7 @@ from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.methods.null_space import NullSpace
 from forgetless.train.settings import build_method
-from forgetless.train.splits import check_retain, read_splits
+from forgetless.train.splits import NAMED, check_retain, read_splits
 
 DEMO = ("inject", "inject-heldout", "retain", "retain-heldout", "other-kinds")
 
@@ -57,9 +57,19 @@ def read(plan: Plan, data: str, cells: Sequence[Cell], folder: Path, known: Mapp
                 check_retain(settings, method, shown=cell.old_data)
             _check_memory(cell, method, files)
         except InputError as error:
-            where = f"data {data}, {cell.label}" + (f", {error.where}" if error.where else "")
+            what = f"data {data}, {cell.label}" + (f", {error.where}" if error.where else "")
+            where = plan.told(_place(error.where or "", data, files), what)
             raise InputError(error.what, where=where, mend=error.mend) from error
     return Ready(files, found) if found is not None else None
+
+
+def _place(where: str, data: str, files: Mapping[str, str]) -> list[str]:
+    """The keys in the plan of what an error is about: a file, a setting, else the data set."""
+    for name, file in files.items():
+        if where == file or where.startswith(f"{file}:"):
+            return ["data", data, *([] if name in NAMED else ["probes"]), name]
+    setting = where.removeprefix("--").replace("-", "_")
+    return [setting] if setting in Plan.model_fields else ["data", data]
 
 
 def _check_memory(cell: Cell, method: Method, files: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,6 +191,7 @@ class Plan(_Strict):
     jobs: Whole | None = None
     ray: bool = False
     prune: bool = False
+    _lines: Lines | None = None
 
     _distinct_lists = field_validator("rates", "optimizers", "seeds", "levels")(lambda value: value if value is None else _distinct(value))
 
@@ -218,6 +220,10 @@ class Plan(_Strict):
         """What the questions of a data set are called at a seed: as the data set, or ``data@seed`` where its files differ by seed."""
         return f"{data}@{seed}" if self.data[data].by_seed else data
 
+    def told(self, place: Sequence[str | int], what: str) -> str:
+        """``what``, after file and line of the value at ``place`` (keys and indices from the top) where the plan was read from a file."""
+        return f"{self._lines.where(place)}, {what}" if self._lines else what
+
     @property
     def compared_with(self) -> list[str]:
         """The labels of the baselines: those named, or those of none and replay that are in the plan."""
@@ -236,6 +242,7 @@ def read_plan(path: Path) -> Plan:
         plan = Plan.model_validate(lines.value)
     except ValidationError as error:
         raise _told(error, lines) from None
+    plan._lines = lines
     folder = path.absolute().parent
     data = {name: one.model_copy(update=_absolute(one, folder)) for name, one in plan.data.items()}
     model = str(folder / plan.model) if (folder / plan.model).is_dir() else plan.model

@@ -104,8 +104,8 @@ class _Comparison:
             for questions, ready in self.ready.items()
         }
         self.study.settle_plan(self.plan, self.cells, files, origin)
-        self.stamp = (self.study.plan_file.absolute(), self.study.plan_file.read_text("utf-8"))
         self._score()
+        self.study.write_plan()  # only now: with data that are refused, neither the old plan nor a mended one could go on
         write_json(self.study.path / "items.json", self.items)
         for cell in self.cells:
             self.study.forgive(cell)  # what failed is tried again, and what was stopped is judged again
@@ -153,10 +153,10 @@ class _Comparison:
 
     def _score(self) -> None:
         """Score all questions before training, once for all cells that share them."""
-        jobs = []
+        jobs, stamp = [], self.study.stamp()
         for name, cells in self._sharing().items():
             if not self.study.before(name).is_file():
-                job = Job(name, "score", self.study.before(name), self._log(f"score-{name}"), self.stamp, self._settings(cells[0]))
+                job = Job(name, "score", self.study.before(name), self._log(f"score-{name}"), stamp, self._settings(cells[0]))
                 jobs.append(job)
         self._all(jobs, "scoring before training")
         for name, cells in self._sharing().items():
@@ -192,14 +192,14 @@ class _Comparison:
             self._pool = self._make_pool(self._log("pool"))
         return self._pool
 
-    def _job(self, cell: Cell) -> Job:
+    def _job(self, cell: Cell, stamp: tuple[Path, str]) -> Job:
         settings, items = self._settings(cell), len(self.ready[self._name(cell)].splits["inject"])
         return Job(
             cell.id,
             "train",
             self.study.cell(cell),
             self._log(cell.id),
-            self.stamp,
+            stamp,
             settings,
             before=self.study.before(self._name(cell)),
             threads=self.plan.threads,
@@ -239,7 +239,8 @@ class _Comparison:
     def _run(self, cells: Sequence[Cell]) -> None:
         todo = {cell.id: cell for cell in cells if cell.id not in self.rows}
         self._judge()
-        jobs = [self._job(cell) for cell in todo.values() if cell.id not in self.rows]
+        stamp = self.study.stamp()
+        jobs = [self._job(cell, stamp) for cell in todo.values() if cell.id not in self.rows]
         if not jobs:
             return
         with closing(run_jobs(self._workers(), jobs, self._watch)) as over:  # whatever happens here kills what runs

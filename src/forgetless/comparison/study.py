@@ -43,6 +43,7 @@ class Study:
         self._lock: int | None = None
         self._made: list[Path] = []
         self._had_questions = False
+        self._settled = ""
 
     def open(self) -> None:
         """Make the folder or take up the comparison in it, and hold it against other processes.
@@ -95,7 +96,9 @@ class Study:
         return any((self.path / name).exists() for name in ("cells", "before"))
 
     def settle_plan(self, plan: Plan, cells: Sequence[Cell], files: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        """Check that the plan goes on with what is in the folder, and write it down.
+        """Check that the plan goes on with what is in the folder; write it down, where nothing was trained yet, already here.
+
+        Scores of questions that no plan was settled with are removed: they are of data that were refused, and may be others now.
 
         Raises:
             InputError: it differs in more than further cells; says in what.
@@ -104,8 +107,19 @@ class Study:
         settled["described"] = {cell.id: _described(cell) for cell in cells}
         if self.plan_file.is_file() and self._begun():
             self._same(settled)
-        text = yaml.safe_dump({**settled, **provenance}, sort_keys=False, allow_unicode=True)
-        write_text(self.plan_file, text)
+        self._settled = yaml.safe_dump({**settled, **provenance}, sort_keys=False, allow_unicode=True)
+        if self._trained():
+            self.forget_scores()
+        else:
+            self.write_plan()
+
+    def write_plan(self) -> None:
+        """Write the plan down that was settled: from now on the comparison is held to it."""
+        write_text(self.plan_file, self._settled)
+
+    def stamp(self) -> tuple[Path, str]:
+        """The plan's file and what it holds, by which another machine sees that it has the folder."""
+        return self.plan_file.absolute(), self.plan_file.read_text("utf-8")
 
     def _same(self, new: Mapping[str, Any]) -> None:
         where, old = str(self.plan_file), yaml.safe_load(self.plan_file.read_text("utf-8"))
@@ -149,9 +163,17 @@ class Study:
         return found
 
     def forget_scores(self) -> None:
-        """Where nothing has been trained yet, remove the scores before training: the data have to be others."""
-        if not (self.path / "cells").exists():
+        """Remove the scores before training of data that have to be others: all where nothing was trained, else those not in the plan."""
+        if not self._trained():
             shutil.rmtree(self.path / "before", ignore_errors=True)
+            return
+        kept = {self.before(data) for data in yaml.safe_load(self.plan_file.read_text("utf-8"))["files"]}
+        for file in (self.path / "before").glob("*.json"):
+            if file not in kept:
+                file.unlink()
+
+    def _trained(self) -> bool:
+        return (self.path / "cells").exists()
 
     def fail(self, cell: Cell, why: Mapping[str, Any]) -> None:
         """Note why a cell has no result: ``status``, ``reason`` and, where it was stopped, the last ``epoch`` that counts."""

@@ -25,7 +25,8 @@ one seed), or null where no seed has a value. Shares are in [0, 1]. A is the ret
        "trajectory": [{"epoch", "learned", "A", "B", "C", "n"}],    # means over the n seeds that came so far
        "trajectories": [{"seed", "points": [{"epoch", "step", "seconds", "learned", "A", "B", "C"}]}]}],
     "chosen": {"trial", "level", "value", "why"}|null,
-    "frontier": {"A": [{"learned", "forgotten", "trial"}], "B": [..], "C": [..]},   # means at levels and at the end that none beats
+    "frontier": {"A": [{"learned", "forgotten", "trial"}], "B": [..], "C": [..]},   # means at levels and at the end that none beats, of the
+                                                      # trials with the most finished seeds
     "against": {                                      # the chosen trial against the chosen trial of a baseline; not for itself
       "none": {"trial", "seeds": [common ones],
                "at": {"0.9": {"A": D, "B": D, "C": D}, ..},         # D = {"difference", "low", "high", "p", "n"}: paired by seed
@@ -211,14 +212,18 @@ def _mean_trajectory(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 
 
 def _frontier(trials: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Of all trials' means at the end, and at the levels that all of their seeds reach, the points that none beats."""
-    points = []
+    """Of the trials' means at the end, and at the levels that all of their seeds reach, the points that none beats.
+
+    A trial with fewer finished seeds than another, as one that was pruned after the first, gives none: one seed may be lucky.
+    """
+    points, seeds = [], max(len(trial["seeds"]) for trial in trials)
     for trial in trials:
-        seeds = len(trial["seeds"])
-        if seeds and trial["final"][kind]:
+        if not seeds or len(trial["seeds"]) < seeds:
+            continue
+        if trial["final"][kind]:
             points.append((trial["final"]["learned"]["mean"], trial["final"][kind]["mean"], trial["trial"]))
         for level, found in trial["at"].items():
-            if seeds and found[kind] and found["reached"] == seeds:
+            if found[kind] and found["reached"] == seeds:
                 points.append((float(level), found[kind]["mean"], trial["trial"]))
     return [{"learned": learned, "forgotten": lost, "trial": trial} for learned, lost, trial in frontier(points)]
 

@@ -31,7 +31,7 @@ class Lines:
         value: what it holds: a mapping.
 
     Raises:
-        InputError: it cannot be read, is not YAML, is no mapping, or has a key twice.
+        InputError: it cannot be read, is not YAML, is no mapping, or has a key twice or one that is no name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,9 @@ class Lines:
             line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
             tab = "; YAML takes spaces, not tabs" if "\\t" in str(error.problem) else ""
             raise InputError(f"it is not YAML ({error.problem}{tab})", where=f"{path}{line}", mend=MEND) from error
-        except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        except InputError:
+            raise
+        except (ValueError, yaml.YAMLError, RecursionError) as error:  # a ValueError: not UTF-8, or no day that there is
             raise InputError("it is not YAML in UTF-8", where=str(path), mend=MEND) from error
         except OSError as error:
             raise InputError(f"it cannot be read ({error.strerror})", where=str(path), mend="Check the path of --config") from error
@@ -56,6 +58,8 @@ class Lines:
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise InputError("a key is a list or a mapping", where=self._told(key), mend="Give it a name")
                 if key.value in seen:
                     raise InputError(f"the key {key.value!r} stands twice", where=self._told(key), mend="Keep one of them")
                 seen.add(key.value)

@@ -142,7 +142,7 @@ def against_table(entries: Sequence[Entry], baselines: Sequence[str]) -> Table |
 
 
 def frontier_table(entries: Sequence[Entry]) -> Table:
-    """Of all trials of a method the means, at the end and at the levels, that none of its others beats."""
+    """Of the trials of a method with the most finished seeds the means, at the end and at the levels, that none of its others beats."""
     rows: list[Row] = []
     for entry in entries:
         for kind, found in entry["frontier"].items():
@@ -150,7 +150,12 @@ def frontier_table(entries: Sequence[Entry]) -> Table:
                 where = path(entry, "frontier", kind, index)
                 cells = [Cell(percent(point[key]), point[key], "", f"{where}/{key}") for key in ("learned", "forgotten")]
                 rows.append([entry["label"], kind, *cells, str(point["trial"])])
-    return Table("The frontier of each method over all of its trials", ["method", "of", "learned", "forgotten", "trial"], rows, "frontier")
+    return Table(
+        "The frontier of each method, of trials with the most finished seeds",
+        ["method", "of", "learned", "forgotten", "trial"],
+        rows,
+        "frontier",
+    )
 
 
 def problem_table(problems: Sequence[Mapping[str, Any]]) -> Table:

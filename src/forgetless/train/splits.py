@@ -9,6 +9,9 @@ from forgetless.data.reading import check_disjoint, check_text, check_unique, re
 from forgetless.errors import InputError
 from forgetless.train.settings import INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT, Settings
 
+NAMED = (INJECT, INJECT_HELDOUT, RETAIN, RETAIN_HELDOUT)
+"""The splits that have a flag of their own; whatever else is a probe."""
+
 
 def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]:
     """Read and check the question files of a run."""
@@ -19,9 +22,13 @@ def read_splits(settings: Settings, method: Method) -> dict[str, list[Question]]
         check_unique(questions, settings.files[name])
         check_text(questions, settings.files[name])
     check_retain(settings, method, shown=bool(settings.shown(splits)))
-    for one, other in ((RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)):
+    probes = [name for name in splits if name not in NAMED]
+    pairs = [(RETAIN, INJECT), (RETAIN, RETAIN_HELDOUT), (INJECT, INJECT_HELDOUT), (INJECT, RETAIN_HELDOUT)]
+    pairs += [(trained, probe) for probe in probes for trained in (INJECT, RETAIN)]  # what is trained or replayed measures nothing
+    for one, other in pairs:
         if one in splits and other in splits:
-            check_disjoint(splits[one], splits[other], names=(settings.files[one], settings.files[other]), where=f"--{one}, --{other}")
+            flag = f"--probe {other}" if other in probes else f"--{other}"
+            check_disjoint(splits[one], splits[other], names=(settings.files[one], settings.files[other]), where=f"--{one}, {flag}")
     return splits
 
 
