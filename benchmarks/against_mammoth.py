@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,9 @@ def main() -> int:
         return 2
     sys.path.insert(0, str(given.checkout.resolve()))
     commit = subprocess.run(["git", "-C", str(given.checkout), "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    here = Path.cwd()
     found = {"mammoth": commit.strip()} | in_turn(given.repeats, METHODS, "mammoth", theirs)
+    os.chdir(here)  # the checkout changes it as it is imported
     given.out.write_text(json.dumps(raw.named(given.out, found, [0]), indent=1) + "\n", encoding="utf-8")
     table(found, "mammoth")
     return 0
