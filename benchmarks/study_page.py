@@ -37,9 +37,9 @@ SETTINGS = {
 """By the name of the raw file. Whatever else stands in the folder follows."""
 REMARKS = {
     "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",
-    "screen": "The first 28 of the 51 methods in `benchmarks/study/screen.yaml`; the others have not been run. Other work ran beside it, "
-    "so its times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. "
-    "`lwf` and `kl` see no old data and kept more of B here than `auto-no-data`: one seed.",
+    "screen": "29 of the 52 methods in `benchmarks/study/screen.yaml`; the others have not been run. Other work ran beside it, so its "
+    "times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. `lwf`, `kl` "
+    "and `no-data-lwf` (`lwf,null-space`) see no old data and kept more of B here than `auto-no-data`: one seed.",
 }
 """By the name of the raw file what is to be said of how it was made."""
 INTRO = """# What forgets less
