@@ -44,6 +44,21 @@ def test_a_language_model_has_a_row_a_labelled_position():
     assert both["labels"].tolist() == [[-100, 7, -100, -100], [-100, -100, 5, 6]]
 
 
+def test_a_batch_is_cut_into_what_each_example_has_and_what_belongs_to_all():
+    batch = {
+        "input_ids": torch.arange(6).view(3, 2),
+        "pair": (torch.arange(3), "name"),
+        "scale": torch.tensor(2.0),
+        "kind": "text",
+        "more": {},
+    }
+    cut = READ.examples(batch)
+    assert [one["input_ids"].tolist() for one in cut] == [[[0, 1]], [[2, 3]], [[4, 5]]]
+    assert [one["pair"][0].tolist() for one in cut] == [[0], [1], [2]]
+    assert all((one["pair"][1], one["scale"].item(), one["kind"], one["more"]) == ("name", 2.0, "text", {}) for one in cut)
+    assert READ.examples((torch.zeros(0, 2), torch.zeros(0))) == []
+
+
 def test_outputs_without_logits_are_refused():
     with pytest.raises(InputError, match="holds no logits"):
         READ.logits(SimpleNamespace(loss=1), {"labels": torch.zeros(1)})

@@ -113,9 +113,8 @@ def _misfit(choice: Choice, situation: Situation) -> str | None:
 
 def _worth(choice: Choice, situation: Situation) -> float:
     """Larger is better: what it keeps, weighed by how little may be lost, less what it costs."""
-    keeps = {"exact": 3.0, "wide": 2.4, "strong": 2.0, "some": 1.0, "weak": 0.6, "none": 0.0}[
-        (situation.tasks > 1 and choice.later) or choice.guarantee
-    ]
+    guarantee = choice.later if choice.later and situation.tasks > 1 else choice.guarantee
+    keeps = {"exact": 3.0, "wide": 2.4, "strong": 2.0, "some": 1.0, "weak": 0.6, "none": 0.0}[guarantee]
     strict = 1.0 + 1.0 / (1.0 + 100 * situation.loss)
     brakes = (len(choice.methods) > 1) * (0.6 if situation.loss < 0.01 else -0.6)
     return keeps * strict - 0.25 * choice.time(old_data=situation.old_data) + brakes - 0.05 * choice.bytes_per_parameter(situation.tasks)

@@ -134,7 +134,8 @@ class Predictions:
 
     def examples(self, batch: Any) -> list[Any]:
         """The batch cut into batches of one example (views, not copies)."""
-        return _cut(batch, self.size(batch))
+        size = self.size(batch)
+        return _cut(batch, size) if size else []
 
     def collate(self, examples: Sequence[Any]) -> Any:
         """One batch of several: along the first dimension; shorter sequences are padded on the right (labels with -100)."""

@@ -67,9 +67,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Go on from a state of `random_state`."""
     torch.set_rng_state(state["torch"][0])
     if torch.cuda.is_available():
-        for device, own in zip(
-            range(torch.cuda.device_count()), state["torch"][1:], strict=False
-        ):  # fewer GPUs may be visible now, or more
+        for device, own in enumerate(state["torch"][1:][: torch.cuda.device_count()]):  # fewer GPUs may be visible now, or more
             torch.cuda.set_rng_state(own, device)
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
