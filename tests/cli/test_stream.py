@@ -78,6 +78,42 @@ def test_question_files_make_a_stream_of_their_own(forgetless, place):
     assert "inject 0 is" in (place / "replay" / "report.html").read_text()
 
 
+def test_probes_are_asked_after_every_task(forgetless, place):
+    stream = [
+        "--stream",
+        "inject.jsonl,other.jsonl",
+        "--model",
+        "model",
+        "--setting",
+        "domain",
+        "--seeds",
+        "1",
+        "--epochs",
+        "20",
+        "--lr",
+        "5e-3",
+    ]
+    found = forgetless("stream", *stream, "--probe", "kept=retain.jsonl", "--out", "probed", cwd=place)
+    assert found.code == 0, found.err
+    probe = json.loads((place / "probed/matrix.json").read_text())["probes"]["kept"]
+    rows = [json.loads(line) for line in (place / "probed/probes.jsonl").read_text().splitlines()]
+    known = json.loads(forgetless("eval", "--model", "model", "--data", "retain.jsonl", "--out", "known.json", "--json", cwd=place).out)
+    assert probe["known"] == [known["models"][0]["right"]] == [len(rows)] and rows
+    lost = [sum(not row["right"][after] for row in rows) / len(rows) for after in range(2)]
+    assert probe["forgotten"] == pytest.approx(lost) and max(lost) > 0 and probe["se"] == [None, None]
+    assert f"forgotten of kept ({len(rows)} known before) after each task" in found.out
+    assert (place / "probed/report.html").read_text().count('data-testid="probe"') == 1
+    again = forgetless("stream", *stream, "--out", "probed", "--resume", cwd=place)
+    assert again.code == 2 and "probes" in again.err
+    for pair, told in (
+        ("kept", "NAME=FILE"),
+        ("inject=inject.jsonl", "both the task inject and inject.jsonl"),
+        ("x=none.jsonl", "none.jsonl"),
+    ):
+        bad = forgetless("stream", *stream, "--probe", pair, "--out", "bad", cwd=place)
+        assert bad.code == 2 and told in bad.err and not (place / "bad").exists(), bad.err
+
+
 def test_a_run_does_not_go_on_with_other_questions(forgetless, place, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
@@ -109,6 +145,7 @@ def test_a_run_does_not_go_on_with_other_questions(forgetless, place, tmp_path):
         (["--stream", "facts", "--setting", "class"], "no classes"),
         (["--stream", "facts", "--device", "tpu"], "--device"),
         (["--stream", "split-digits", "--dtype", "bfloat16"], "in float32"),
+        (["--stream", "split-digits", "--probe", "kept=questions.jsonl"], "only a language model"),
     ],
 )
 def test_wrong_input_is_one_line_and_writes_nothing(arguments, told, forgetless, tmp_path):

@@ -9,6 +9,7 @@ import typer
 
 from forgetless.cli.options import Config, Debug, Json, answer
 from forgetless.cli.placement import Device, Dtype
+from forgetless.errors import InputError
 
 
 def stream(
@@ -26,6 +27,9 @@ def stream(
     until_learned: Annotated[float, typer.Option("--until-learned", help="Next task at this share learned (language models).")] = 0.9,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Left out: 128 for classifiers, 8 for language models.")] = None,
     memory: Annotated[int, typer.Option("--memory", help="Old examples for methods that need a retain set.")] = 2000,
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", help="NAME=FILE: known questions, asked after each task. Repeatable.")
+    ] = None,
     model: Annotated[str, typer.Option("--model", help="The language model.")] = "smollm2-135m",
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -58,6 +62,7 @@ def stream(
         until_learned=until_learned,
         batch_size=batch_size,
         memory=memory,
+        probes=_probes(probe or []),
         model=model,
         device=device,
         dtype=dtype,
@@ -71,6 +76,16 @@ def _stream_args(pairs: list[str]) -> dict[str, Any]:
 
     found = parse_method_args([f"stream.{pair}" for pair in pairs], ["stream"])
     return found.get("stream", {})
+
+
+def _probes(pairs: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not (equals and name and file) or name in found:
+            raise InputError(f"{pair!r} is not NAME=FILE with a new name", where="--probe", mend="Write for example other=other.jsonl")
+        found[name] = file
+    return found
 
 
 def _table(found: dict[str, Any]) -> str:
@@ -87,5 +102,8 @@ def _table(found: dict[str, Any]) -> str:
         if value["mean"] is not None:
             error = "" if value["se"] is None else f" (standard error {100 * value['se']:.1f})"
             lines.append(f"{name.upper() if name != 'forgetting' else name}: {100 * value['mean']:.1f}{error}")
+    for name, probe in found["probes"].items():
+        lost = " ".join(cell(value) for value in probe["forgotten"])
+        lines.append(f"forgotten of {name} ({min(probe['known'])} known before) after each task: {lost}")
     lines.append(f"training seconds: {found['seconds']['mean']:.1f}; kept by the method: {found['state_bytes'] / 1e6:.1f} MB")
     return "\n".join(lines)

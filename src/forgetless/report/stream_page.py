@@ -83,15 +83,23 @@ def render(runs: Sequence[StreamRun], *, title: str | None = None) -> str:
     """The page as HTML."""
     first = runs[0].matrix
     names = _names(runs)
+    probed = [run.matrix.get("probes", {}) for run in runs]
     return render_page(
         "stream.html.j2",
         title=title or f"{first['stream']}, {first['setting']} setting: {', '.join(names)}",
-        sections=[("figures", "Figures"), ("first", "First task"), ("heat", "Heat maps"), ("items", "Items")],
+        sections=[
+            ("figures", "Figures"),
+            ("first", "First task"),
+            ("heat", "Heat maps"),
+            *([("known", "Known before")] if any(probed) else []),
+            ("items", "Items"),
+        ],
         names=names,
         runs=[run.matrix for run in runs],
         sentences=[_sentence(name, run.matrix) for name, run in zip(names, runs, strict=True)],
         figures=[_figures(run.matrix) for run in runs],
         first_task=first_task(runs, names),
+        probed=[(name, probes) for name, probes in zip(names, probed, strict=True) if probes],
         items=[fading(run) for run in runs],
         most=MOST_ITEMS,
     )

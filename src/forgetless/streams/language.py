@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -37,6 +37,7 @@ def run_language(
     seed: int,
     settings: Settings,
     memory: int = 2000,
+    probes: Mapping[str, Sequence[Question]] | None = None,
     advance: Advance = silent,
 ) -> SeedRecord:
     """Teach a language model one set of questions after another; after each, ask all of them.
@@ -51,6 +52,7 @@ def run_language(
         seed: of the order of the questions.
         settings: optimizer, lr, epochs, until_learned, batch sizes and template of each task.
         memory: questions of earlier tasks in all that a method in need of old data is given, alike from each task.
+        probes: by name, further questions; those that the untrained model has right are asked again after every task.
         advance: told of every epoch.
     """
     torch.manual_seed(seed)
@@ -58,6 +60,8 @@ def run_language(
     tasks = [_task(stream, index, language, settings, seed) for index in range(count)]
     record = SeedRecord(seed, [], [], [], [], [], [], [[] for _ in range(count)])
     record.baseline = [share(_ask(language, task.train, settings)) for task in stream.tasks]
+    known = {name: _right(language, questions, settings) for name, questions in (probes or {}).items()}
+    record.probes = {name: {question.id: [] for question in questions} for name, questions in known.items()}
     rights: list[list[list[bool]]] = []
     for index, plain in enumerate(tasks):
         began, asked = time.perf_counter(), 0.0
@@ -86,6 +90,10 @@ def run_language(
                 row.append(_ask(language, stream.tasks[later].train, settings))
                 test = stream.tasks[later].test
                 unseen.append(share(_ask(language, test, settings)) if test else None)
+        with activated(method, ctx, task):
+            for name, questions in known.items():
+                for question, right in zip(questions, _ask(language, questions, settings), strict=True):
+                    record.probes[name][question.id].append(right)
         rights.append(row)
         record.heldout.append(unseen)
         record.state_bytes.append(tensor_bytes(method.state_dict()))
@@ -137,6 +145,10 @@ def _teach(
 
 def _ask(language: Language, questions: Sequence[Question], settings: Settings) -> list[bool]:
     return [bool(v.right) for v in score(language, questions, template=settings.template, batch_size=settings.eval_batch_size)]
+
+
+def _right(language: Language, questions: Sequence[Question], settings: Settings) -> list[Question]:
+    return [question for question, right in zip(questions, _ask(language, questions, settings), strict=True) if right]
 
 
 def _stored(stream: LanguageStream, index: int, memory: int, seed: int) -> list[Question]:

@@ -29,6 +29,7 @@ class SeedRecord:
     model_bytes: the model's own size after each task.
     items: for each task, for each of its test items, whether it was right after each task from its own on.
     heldout: for a language model, the matrix of shares on the questions of each task that are never trained; else empty.
+    probes: by probe, by the id of each question that the untrained model had right, whether it was right after each task.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class SeedRecord:
     model_bytes: list[int]
     items: list[list[Verdicts]]
     heldout: list[list[float | None]] = field(default_factory=list)
+    probes: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
 
 
 def for_first_task(method: Method) -> Method:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import yaml
 
 from forgetless.core.method import Method
+from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.evaluation.matrix import Matrix, mean_and_error
 from forgetless.files import check_writable, clear_left_overs, write_json, write_jsonl, write_text
 from forgetless.progress import bar
 from forgetless.streams.builders import make_stream
 from forgetless.streams.classify import run_classes
+from forgetless.streams.probes import forgotten, probe_rows, read_probes
 from forgetless.streams.record import SeedRecord, check_task_identity
 from forgetless.streams.settings import StreamSettings
 from forgetless.streams.stream import ClassStream, ClassTask, LanguageTask, Stream, check_setting, fingerprint
@@ -38,7 +40,7 @@ def run_stream(
     """Run a method through a stream with every seed; leave a folder at ``out``.
 
     The folder holds ``config.yaml``, ``seeds/seed-N.json`` (each written whole when its seed is done; ``resume`` leaves these
-    out), ``matrix.json``, ``items.jsonl`` and ``report.html``.
+    out), ``matrix.json``, ``items.jsonl``, with probes ``probes.jsonl``, and ``report.html``.
 
     Args:
         settings: what to do.
@@ -60,7 +62,8 @@ def run_stream(
         where, mend = "--device, --dtype", "Leave them out, or take a stream of questions"
         raise InputError("streams of classifications are trained on the processor in float32", where=where, mend=mend)
     check_task_identity(build(), ",".join(settings.method), setting)
-    config = json.loads(json.dumps(asdict(settings))) | {"data": fingerprint(stream)} | provenance()
+    probes = read_probes(settings.probes, stream)
+    config = json.loads(json.dumps(asdict(settings))) | {"data": fingerprint(stream, probes)} | provenance()
     _check_folder(out, config, resume=resume)
     check_writable(out, folder=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,7 @@ def run_stream(
         total = (settings.seeds - len(done)) * len(stream.tasks) * each
         with bar(f"{','.join(settings.method)} on {stream.name}", total, show=show) as advance:
             for seed in sorted(set(range(settings.seeds)) - set(done)):
-                record = one_seed(stream, settings, build(), seed, advance)
+                record = one_seed(stream, settings, build(), seed, advance, probes)
                 write_json(_seed_file(out, seed), asdict(record))
                 gc.collect()  # a session and its model hold each other: without it two models stand in memory
         records = [SeedRecord(**json.loads(_seed_file(out, seed).read_text("utf-8"))) for seed in range(settings.seeds)]
@@ -83,7 +86,14 @@ def run_stream(
             os.close(handle)
 
 
-def one_seed(stream: Stream, settings: StreamSettings, method: Method, seed: int, advance: Callable[..., None]) -> SeedRecord:
+def one_seed(
+    stream: Stream,
+    settings: StreamSettings,
+    method: Method,
+    seed: int,
+    advance: Callable[..., None],
+    probes: Mapping[str, Sequence[Question]] | None = None,
+) -> SeedRecord:
     """One run through the whole stream."""
     if isinstance(stream, ClassStream):
         return run_classes(
@@ -114,7 +124,7 @@ def one_seed(stream: Stream, settings: StreamSettings, method: Method, seed: int
         seed=seed,
     )
     language = place(load_model(settings.model), settings.device, settings.dtype)
-    return run_language(stream, language, method, seed=seed, settings=training, memory=settings.memory, advance=advance)
+    return run_language(stream, language, method, seed=seed, settings=training, memory=settings.memory, probes=probes, advance=advance)
 
 
 def language_rate(settings: StreamSettings) -> float:
@@ -142,6 +152,7 @@ def summarise(settings: StreamSettings, stream: Stream, records: list[SeedRecord
         "mean": [[cell[0] for cell in row] for row in cells],
         "se": [[cell[1] for cell in row] for row in cells],
         "heldout": [[mean_and_error([record.heldout[i][j] for record in records])[0] for j in count] for i in count if records[0].heldout],
+        "probes": {name: forgotten([record.probes[name] for record in records]) for name in settings.probes},
         "baseline": [mean_and_error([record.baseline[j] for record in records])[0] for j in count],
         "seconds": dict(zip(("mean", "se"), mean_and_error([sum(record.seconds) for record in records]), strict=True)),
         "state_bytes": max(max(record.state_bytes) for record in records),
@@ -155,6 +166,8 @@ def _finish(out: Path, settings: StreamSettings, stream: Stream, records: list[S
 
     summary = summarise(settings, stream, records)
     write_jsonl(out / "items.jsonl", _items(stream, records))
+    if settings.probes:
+        write_jsonl(out / "probes.jsonl", probe_rows(records))
     write_json(out / "matrix.json", summary)
     write_stream_report([out], out / "report.html")
     return summary
@@ -190,9 +203,9 @@ def _check_folder(out: Path, config: dict[str, Any], *, resume: bool) -> None:
             old = yaml.safe_load(file.read_text("utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise InputError("its config.yaml cannot be read", where=str(out), mend="Name a new folder for --out") from error
-        for name in sorted(set(config) - MAY_DIFFER):
+        for name in sorted(set(config) - MAY_DIFFER, key=lambda name: (name == "data", name)):  # settings say more
             was = old.get(name) if isinstance(old, dict) else None
-            if was != config[name]:
+            if was != config[name] and (was or config[name]):  # what an older version did not know of is unset
                 if name == "data":
                     what = "its run was on other data: a question file, or what the stream is built from, has changed"
                     raise InputError(what, where=str(out), mend="Put the old data back, or name a new folder for --out")

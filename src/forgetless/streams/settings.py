@@ -29,6 +29,7 @@ class StreamSettings:
         batch_size: None: 128 for classifiers, 8 for language models.
         memory: examples of earlier tasks (in all) that methods in need of old data are given as their retain set.
         model: the language model.
+        probes: by name, question files of what a language model knew before; asked after every task, never trained.
         device, dtype: where it computes and in which precision, as in `forgetless.data.placement.place`.
 
     Raises:
@@ -49,6 +50,7 @@ class StreamSettings:
     batch_size: int | None = None
     memory: int = 2000
     model: str = "smollm2-135m"
+    probes: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "float32"
 

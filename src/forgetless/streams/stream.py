@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
@@ -147,9 +147,11 @@ class LanguageStream:
 Stream = ClassStream | LanguageStream
 
 
-def fingerprint(stream: Stream) -> str:
-    """SHA-256 of what a stream's tasks hold: their names, examples and questions, in their order."""
+def fingerprint(stream: Stream, probes: Mapping[str, Sequence[Question]] | None = None) -> str:
+    """SHA-256 of what a stream's tasks hold, and its probes: their names, examples and questions, in their order."""
     found = sha256()
+    for name, questions in (probes or {}).items():
+        found.update(repr((name, list(questions))).encode())
     for task in stream.tasks:
         found.update(task.name.encode())
         parts: tuple[object, ...] = (task.train, task.test)
