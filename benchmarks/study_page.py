@@ -12,6 +12,7 @@ import study_claims
 import study_goals
 import study_raw
 import study_screen
+import study_streams
 from forgetless.comparison.curves import at_level
 from forgetless.comparison.intervals import SHARE, over_seeds
 from forgetless.comparison.result import own_items
@@ -84,7 +85,10 @@ def write(results: Path) -> Path:
         elif name in sets:
             parts += _comparison(name, raws[name], sets[name], folder)
         else:
-            parts += _streams(name, raws[name])
+            runs, command = raws[name]["runs"], "sh benchmarks/study/subjects.sh STUDY"
+            commits, draws = ({str(run[key]) for run in runs.values()} for key in ("git", "draw"))
+            parts.append(_made(raws[name]["machine"], command, sorted(commits), sorted(draws), f"study/{name}.json"))
+            parts += study_streams.section(runs)
     parts += ["## The paper's claims\n", CLAIMED]
     parts += ["\n".join(study_claims.table(sets, results)) + "\n"]
     parts.append("Made by `python benchmarks/study.py page` from the raw results in `docs/results/study/`.\n")
@@ -246,27 +250,6 @@ def _lost(row: Found, items: Found, name: str, level: float) -> float | None:
     known = [p["splits"][name]["right_before"] - p["validation"][name]["right_before"] for p in row["trajectory"]]
     lost = [p["splits"][name]["forgotten"] - p["validation"][name]["forgotten"] for p in row["trajectory"]]
     return at_level(learned, [a / b for a, b in zip(lost, known, strict=True)], level) if all(known) else None
-
-
-def _streams(name: str, raw: Found) -> list[str]:
-    runs = raw["runs"]
-    first = next(iter(runs.values()))
-    command = "sh benchmarks/study/subjects.sh STUDY"
-    told = [_made(raw["machine"], command, [first["git"]], range(first["n_seeds"]), f"study/{name}.json")]
-    told.append(
-        f"Learned one after another: {', '.join(first['tasks'])}. ACC: right at the end; forgetting: from the best ever had; in %.\n"
-    )
-    lines = [_line(["method", "rate", "seeds", "ACC", "forgetting", "time"]), _line("---" for _ in range(6))]
-    for label, run in runs.items():
-        figures = [run["figures"][name] for name in ("acc", "forgetting")]
-        cells = [
-            f"`{label}`",
-            f"{run['lr']:g}",
-            str(run["n_seeds"]),
-            *(f"{100 * one['mean']:.1f} ± {100 * one['se']:.1f}" for one in figures),
-        ]
-        lines.append(_line([*cells, times(run["seconds"], runs["none"]["seconds"] if "none" in runs else None)]))
-    return [*told, "\n".join(lines) + "\n"]
 
 
 def share(figure: Any, seeds: int | None = None) -> str:

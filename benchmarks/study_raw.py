@@ -5,7 +5,7 @@
 * ``{"kind": "comparison", "machine", "head", "items", "rows"}``: ``head`` and ``items`` as `forgetless.comparison.summary.summarize` takes
   them, and a row for each cell with its settings, its costs, ``"way": [[epoch, step, {split: [right, learned, forgotten, forgotten of
   the validation items]}]]``, and of CPL ``"signs"``: see `signs`; or
-* ``{"kind": "streams", "machine", "runs": {name: matrix.json with the settings of its config.yaml}}``.
+* ``{"kind": "streams", "machine", "runs": {name: settings, tasks and figures of each seed}}``; a name is LABEL or LABEL/DRAW of the facts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import yaml
 
 from forgetless.comparison.result import own_items
 from forgetless.errors import InputError
+from forgetless.evaluation.matrix import Matrix
 from forgetless.files import read_jsonl, write_text
 from raw import processor, without_paths
 
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 _HEAD = ("format", "title", "command", "commit", "versions", "model", "scorer", "template", "budget", "levels", "seeds", "validation")
 _CELL = ("cell", "data", "label", "method", "options", "optimizer", "lr", "trial", "seed", "status", "reason", "steps", "epochs")
 _COST = ("seconds", "eval_seconds", "peak_memory_bytes", "seconds_at")
-_STREAM = ("method", "method_args", "n_seeds", "tasks", "setting", "figures", "mean", "se", "heldout", "seconds")
+_STREAM = ("method", "method_args", "tasks", "setting", "mean")
 _CONFIG = ("lr", "epochs", "until_learned", "memory", "model", "versions", "git")
 
 
@@ -45,8 +46,8 @@ def keep(folder: Path, name: str, results: Path) -> Path:
     """
     if (folder / "comparison.json").is_file():
         found = comparison(folder)
-    elif runs := sorted(folder.glob("*/matrix.json")):
-        found = {"kind": "streams", "machine": machine([]), "runs": {run.parent.name: _stream(run) for run in runs}}
+    elif runs := sorted(folder.glob("**/matrix.json")):
+        found = {"kind": "streams", "machine": machine([]), "runs": {str(run.parent.relative_to(folder)): _stream(run) for run in runs}}
     else:
         raise InputError("neither a comparison nor streams that have ended", where=str(folder))
     results.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,29 @@ def _whole(row: Row, items: dict[str, Any]) -> Row:
 def _stream(matrix: Path) -> dict[str, Any]:
     told = json.loads(matrix.read_text("utf-8"))
     config = yaml.safe_load((matrix.parent / "config.yaml").read_text("utf-8"))
-    return {key: told[key] for key in _STREAM} | {key: config[key] for key in _CONFIG} | {"model": Path(config["model"]).name}
+    kept = {key: told[key] for key in _STREAM} | {key: config[key] for key in _CONFIG} | {"model": Path(config["model"]).name}
+    return kept | {"draw": config["stream_args"].get("seed", 0), "seeds": [_passed(seed) for seed in told["seeds"]]}
+
+
+def _passed(seed: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one seed of a stream; of each probe how many questions were known before, and the share forgotten after each task."""
+    tasks = range(len(seed["baseline"]))
+    heldout = [value for value in (seed["heldout"] or [[]])[-1] if value is not None]
+    after = [
+        {name: [1 - mean(right[task] for right in known.values()) for task in tasks]}
+        for name, known in seed.get("probes", {}).items()
+        if known
+    ]
+    return {
+        "seed": seed["seed"],
+        **Matrix(seed["accuracy"], seed["baseline"]).figures(),
+        "learned": mean(seed["accuracy"][task][task] for task in tasks),
+        "heldout": mean(heldout) if heldout else None,
+        "probes": {name: shares for one in after for name, shares in one.items()},
+        "known": {name: len(known) for name, known in seed.get("probes", {}).items()},
+        "steps": sum(seed["steps"]),
+        "seconds": sum(seed["seconds"]),
+    }
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -7,8 +7,10 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
+import yaml
 
 from comparison.made_up import study as made_up
 from forgetless.advice.options import CHOICES
@@ -138,9 +140,37 @@ def test_streams_become_a_table(tmp_path):
     study_raw.keep(ROOT / "docs/results/facts", "subjects", tmp_path / "study")
     study_page.write(tmp_path)
     text = (tmp_path / "study.md").read_text("utf-8")
-    matrix = json.loads((ROOT / "docs/results/facts/cpl/matrix.json").read_text("utf-8"))
-    acc = matrix["figures"]["acc"]
-    assert f"| `cpl` | 0.0001 | 2 | {100 * acc['mean']:.1f} ± {100 * acc['se']:.1f} |" in text
+    seeds = json.loads((ROOT / "docs/results/facts/cpl/matrix.json").read_text("utf-8"))["seeds"]
+    learned, right = (
+        [mean(pick(seed["accuracy"])) for seed in seeds] for pick in (lambda m: [m[i][i] for i in range(len(m))], lambda m: m[-1])
+    )
+    half = stdev(right) / 2**0.5 * 12.706  # Student's t for two seeds
+    assert f"| `cpl` | 0.0001 | 2 | {100 * mean(learned):.1f} [" in text
+    assert f"| {100 * mean(right):.1f} [{100 * max(0, mean(right) - half):.1f}, {100 * min(1, mean(right) + half):.1f}] |" in text
+    assert "| `cpl` | `none-higher-rate` | forgetting |" in text
+
+
+def test_draws_of_the_facts_are_seeds_of_a_method_and_probes_stand_beside(tmp_path):
+    matrix = json.loads((ROOT / "docs/results/facts/none/matrix.json").read_text("utf-8"))
+    count = len(matrix["tasks"])
+    for label, lost in (("none", (2, 3, 4)), ("auto", (0, 1, 1))):
+        for draw, wrong in enumerate(lost):
+            folder = tmp_path / "subjects" / label / str(draw)
+            shutil.copytree(ROOT / "docs/results/facts/none", folder)
+            config = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))
+            config["stream_args"] = {"seed": draw}
+            (folder / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
+            asked = {str(item): [True] * (count - 1) + [item >= wrong] for item in range(10)}
+            own = matrix | {"method": label, "seeds": [matrix["seeds"][0] | {"probes": {"B": asked}}]}
+            (folder / "matrix.json").write_text(json.dumps(own), "utf-8")
+    study_raw.keep(tmp_path / "subjects", "subjects", tmp_path / "study")
+    study_page.write(tmp_path)
+    text = (tmp_path / "study.md").read_text("utf-8")
+    assert "B 10 items" in text and "seeds 0, 1, 2" in text
+    cells = {line.split(" | ")[0]: line.split(" | ") for line in text.splitlines() if line.startswith("| `")}
+    assert cells["| `auto`"][1:3] == ["`none`", "B"]  # the last line of auto is its difference to none
+    assert cells["| `auto`"][3].startswith("-23.3 [") and cells["| `auto`"][5] == "3 |"
+    assert "| 30.0 [5.2, 54.8] |" in text  # 2, 3 and 4 of 10 forgotten: the half width is 4.303 / sqrt(3) of a tenth
 
 
 def test_a_folder_of_neither_is_refused(tmp_path, capsys):
