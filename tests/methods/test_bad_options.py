@@ -42,7 +42,7 @@ agem.seed=-1 gradient-protection.statistic=mean gradient-protection.history=0 gr
 gradient-protection.threshold=-0.1 gradient-protection.threshold=1.5 gradient-protection.threshold=nan
 null-space.strength=-1 null-space.strength=nan null-space.strength=much null-space.texts=-1 null-space.texts=1.5
 null-space.length=0 null-space.prompted=-1 null-space.prompted=x null-space.examples=0 null-space.examples=x null-space.seed=-1
-auto.ratio=0 auto.ratio=nan auto.strength=-1 auto.strength=x auto.texts=-1 auto.length=0 auto.prompted=-1 auto.seed=-1
+auto.ratio=0 auto.ratio=nan auto.strength=-1 auto.strength=x auto.distillation=-1 auto.texts=-1 auto.length=0 auto.prompted=-1 auto.seed=-1
 """
 BAD = TABLE.split()
 

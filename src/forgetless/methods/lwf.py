@@ -28,8 +28,9 @@ class LwF(Adjustable):
     Tolias 2019), so the paper's :math:`\lambda_o` is ``strength * temperature**2``; the mean over the old tasks' heads,
     not the sum; no warm-up phase in which only the new head is trained; weight decay is left to the optimizer.
 
-    Groups come from ``task.earlier_heads``; None is one group of all units (a language model's vocabulary). In the first task of
-    a stream there is nothing to keep, unless ``task.retain`` shows that there is old data; it is not read otherwise.
+    Groups come from ``task.earlier_heads``; None is one group of all units (a language model's vocabulary). Where there are none, in the
+    first task of a stream of classifications, there is nothing to keep, unless ``task.retain`` shows that there is old data; it is not
+    read otherwise.
 
     Memory: a copy of the trainable weights and buffers (4 bytes per parameter in fp32; none with LoRA adapters that begin at zero).
     Cost: one more forward pass over each batch, and one for the model's own logits where the user's outputs hold none.

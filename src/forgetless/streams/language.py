@@ -57,7 +57,7 @@ def run_language(
     """
     torch.manual_seed(seed)
     count = len(stream.tasks)
-    tasks = [_task(stream, index, language, settings, seed) for index in range(count)]
+    tasks = [_task(stream, index, language, settings, seed, known=not automatic(method)) for index in range(count)]
     record = SeedRecord(seed, [], [], [], [], [], [], [[] for _ in range(count)])
     record.baseline = [share(_ask(language, task.train, settings)) for task in stream.tasks]
     known = {name: _right(language, questions, settings) for name, questions in (probes or {}).items()}
@@ -105,10 +105,11 @@ def run_language(
     return record
 
 
-def _task(stream: LanguageStream, index: int, language: Language, settings: Settings, seed: int) -> Task:
+def _task(stream: LanguageStream, index: int, language: Language, settings: Settings, seed: int, *, known: bool) -> Task:
+    """``known``: what the model knew before the first task is to be kept; a search for a strength has nothing to look at then."""
     batches = Batches(stream.tasks[index].train, language, settings.template, settings.batch_size, seed)
     last = index == len(stream.tasks) - 1
-    heads = () if index == 0 else None
+    heads = None if index or known else ()
     return Task(stream.tasks[index].name, batches, index=index, earlier_heads=heads, last=last, steps=settings.epochs * len(batches))
 
 
