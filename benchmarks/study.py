@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     keep.add_argument("folder", type=Path)
     keep.add_argument("name", help="of the raw file, without suffix")
     keep.add_argument("--results", type=Path, default=RESULTS)
+    keep.add_argument("--renamed", nargs="+", default=[], metavar="RUN=SHOWN", help="labels under which a comparison's methods are shown")
     page = verbs.add_parser("page", help="write the page from the raw results")
     page.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
         elif options.verb == "keep":
             import study_raw
 
-            print(study_raw.keep(options.folder, options.name, options.results / "study"))
+            labels = dict(pair.split("=", 1) for pair in options.renamed)
+            print(study_raw.keep(options.folder, options.name, options.results / "study", labels))
         else:
             import study_page
 

@@ -39,8 +39,8 @@ SETTINGS = {
 REMARKS = {
     "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",
     "screen": "29 of the 52 methods in `benchmarks/study/screen.yaml`; the others have not been run. Other work ran beside it, so its "
-    "times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. `lwf`, `kl` "
-    "and `no-data-lwf` (`lwf,null-space`) see no old data and kept more of B here than `auto-no-data`: one seed.",
+    "times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. "
+    "That `lwf` beside null-space kept more of B than null-space alone, without old data, is why `auto` has it.",
 }
 """By the name of the raw file what is to be said of how it was made."""
 INTRO = """# What forgets less
@@ -64,6 +64,9 @@ CLAIMED = """Of the settings above, as far as they were run. n is the number of 
 test: where n is 1, or intervals overlap, it may be chance. Shares are at so much learned, of tuned trials. Of several
 variants of CPL the best counts, and of the baselines the best (in memory and time their mean).
 """
+SAME = """What `auto` does without old data is `lwf,null-space` now (`tests/methods/test_auto.py` holds the two to the same bits); when it
+was run as `auto` it was null-space alone."""
+"""Why methods are shown under other labels than those with which they were run."""
 COLUMNS = ("method", "chosen", "learned", "in other words", "seeds that reach it", "A", "B", "C", "area B", "time", "memory")
 
 
@@ -101,6 +104,7 @@ def _comparison(name: str, raw: Found, found: Found, folder: Path) -> list[str]:
     commits = found.get("commits") or [found["commit"]]
     told = [_made(raw["machine"], found["command"], commits, found["seeds"], f"study/{name}.json")]
     told += [f"{REMARKS[name]}\n"] if name in REMARKS else []
+    told += _renamed(raw)
     if name in SCREENS:
         told.append(f"{_items(found, found['entries'][0]['data'])} Budget of each training: {_budget(found['budget'])}.\n")
         told += study_screen.section(name, found, folder)
@@ -129,6 +133,13 @@ def _comparison(name: str, raw: Found, found: Found, folder: Path) -> list[str]:
     if found["problems"]:
         told.append(_problems(found["problems"]))
     return told
+
+
+def _renamed(raw: Found) -> list[str]:
+    """What was run under another label than the one under which it is shown."""
+    run = {row["label"]: row["method"] for row in raw["rows"]}
+    told = [f"`{now}` was run as `{run[now]}` with the label `{was}`" for was, now in raw.get("renamed", {}).items()]
+    return [f"{'; '.join(told)}. {SAME}\n"] if told else []
 
 
 def _problems(found: Sequence[Found]) -> str:

@@ -4,7 +4,8 @@
 
 * ``{"kind": "comparison", "machine", "head", "items", "rows"}``: ``head`` and ``items`` as `forgetless.comparison.summary.summarize` takes
   them, and a row for each cell with its settings, its costs, ``"way": [[epoch, step, {split: [right, learned, forgotten, forgotten of
-  the validation items]}]]``, and of CPL ``"signs"``: see `signs`; or
+  the validation items]}]]``, and of CPL ``"signs"``: see `signs`; ``"renamed"``, where there is such, has by the label with which a method
+  was run the one under which it is shown; or
 * ``{"kind": "streams", "machine", "runs": {name: settings, tasks and figures of each seed}}``; a name is LABEL or LABEL/DRAW of the facts.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -33,19 +35,20 @@ _STREAM = ("method", "method_args", "tasks", "setting", "mean")
 _CONFIG = ("lr", "epochs", "until_learned", "memory", "model", "versions", "git")
 
 
-def keep(folder: Path, name: str, results: Path) -> Path:
+def keep(folder: Path, name: str, results: Path, labels: Mapping[str, str] | None = None) -> Path:
     """Write the raw result of a folder.
 
     Args:
         folder: of a comparison, or one with a folder for each of several streams.
         name: of the raw file, without suffix.
         results: where raw files stand.
+        labels: by the label with which methods were run the one under which they are shown, since what a name stands for has changed.
 
     Raises:
-        InputError: the folder holds neither.
+        InputError: the folder holds neither, or nothing was run under such a label.
     """
     if (folder / "comparison.json").is_file():
-        found = comparison(folder)
+        found = comparison(folder, labels)
     elif runs := sorted(folder.glob("**/matrix.json")):
         found = {"kind": "streams", "machine": machine([]), "runs": {str(run.parent.relative_to(folder)): _stream(run) for run in runs}}
     else:
@@ -55,8 +58,9 @@ def keep(folder: Path, name: str, results: Path) -> Path:
     return results / f"{name}.json"
 
 
-def comparison(folder: Path) -> dict[str, Any]:
+def comparison(folder: Path, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The raw result of a comparison."""
+    labels = labels or {}
     told = json.loads((folder / "comparison.json").read_text("utf-8"))
     costs = {cost["cell"]: cost for cost in read_jsonl(folder / "costs.jsonl")}
     items = json.loads((folder / "items.json").read_text("utf-8"))
@@ -67,7 +71,11 @@ def comparison(folder: Path) -> dict[str, Any]:
         file = folder / "cells" / row["cell"] / "metrics.jsonl"
         if row["method"] == "cpl" and file.is_file() and (told := signs(read_jsonl(file))):
             row["signs"] = told
-    return {"kind": "comparison", "machine": machine(list(costs.values())), "head": head, "items": items, "rows": rows}
+    if missing := set(labels) - {row["label"] for row in rows}:
+        raise InputError(f"nothing was run as {', '.join(sorted(missing))}", where=str(folder), mend="Name labels of its plan")
+    rows = [row | {"label": labels.get(row["label"], row["label"])} for row in rows]
+    renamed = {"renamed": dict(labels)} if labels else {}
+    return {"kind": "comparison", "machine": machine(list(costs.values())), "head": head, **renamed, "items": items, "rows": rows}
 
 
 def signs(lines: list[Row]) -> dict[str, float] | None:

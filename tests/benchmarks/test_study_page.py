@@ -136,6 +136,21 @@ def test_what_cpl_says_of_signs_is_kept_and_told(compared, tmp_path):
     assert study_raw.signs([{"kind": "step", "step": 1, "method": {}}]) is None
 
 
+def test_methods_are_shown_by_other_labels_where_names_have_changed_and_the_page_says_so(compared, tmp_path):
+    folder, _ = compared
+    plain = json.loads(study_raw.keep(folder, "icd10", tmp_path / "study").read_text("utf-8"))
+    raw = json.loads(study_raw.keep(folder, "icd10", tmp_path / "study", {"cpl": "cpl-once"}).read_text("utf-8"))
+    assert "renamed" not in plain and raw["renamed"] == {"cpl": "cpl-once"}
+    changed = [(a["label"], b["label"]) for a, b in zip(plain["rows"], raw["rows"], strict=True) if a["label"] != b["label"]]
+    assert changed and set(changed) == {("cpl", "cpl-once")}
+    assert [row["cell"] for row in plain["rows"]] == [row["cell"] for row in raw["rows"]]
+    study_page.write(tmp_path)
+    text = (tmp_path / "study.md").read_text("utf-8")
+    assert "`cpl-once` was run as `cpl` with the label `cpl`" in text and "| `cpl-once` |" in text and "| `cpl` |" not in text
+    with pytest.raises(InputError, match="nothing was run as wrong"):
+        study_raw.keep(folder, "icd10", tmp_path / "study", {"wrong": "cpl"})
+
+
 def test_streams_become_a_table(tmp_path):
     study_raw.keep(ROOT / "docs/results/facts", "subjects", tmp_path / "study")
     study_page.write(tmp_path)
@@ -214,7 +229,7 @@ def test_the_recommendation_says_the_times_that_the_study_measured():
     trials = {entry["label"]: study_choose.chosen_trial(entry) for entry in found["entries"]}
     told = {choice.name: choice.compute for choice in CHOICES if choice.name in trials}
     told |= {f"{choice.name}-no-data": choice.time(old_data=False) for choice in CHOICES if choice.alone is not None}
-    assert set(told) == set(trials) - {"none"} == {"auto", "replay", "cpl", "auto-no-data"}
+    assert set(told) == set(trials) - {"none", "null-space-no-data"} == {"auto", "replay", "cpl", "auto-no-data"}
     for name, times in told.items():
         assert times == pytest.approx(study_choose.time_ratio(trials[name], trials["none"], "0.9"), abs=0.051), name
 

@@ -38,8 +38,8 @@ class Auto(Chain):
 
     with u the optimizer's step and P the projector of `NullSpace`. Replay keeps what the retain set covers, the projector what it does not:
     other kinds of knowledge, other formats. Without a retain set there is nothing to replay in the first task: the old inputs are those of
-    texts that a causal language model makes up itself, and the model's old answers on the new inputs are kept instead (`LwF`), so that it is
-    ``lwf >> null-space``. `docs/results/study.md` has the measurements that chose it.
+    texts that a causal language model makes up itself, and the model's old answers on the new inputs are kept instead (`LwF`): it is
+    ``lwf >> null-space`` then. `docs/results/study.md` has the measurements that chose it.
 
     Memory and cost: those of its parts.
 
