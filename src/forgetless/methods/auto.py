@@ -46,7 +46,8 @@ class Auto(Chain):
     Args:
         ratio: of replay: old examples for each new one.
         strength: of null-space; 0 turns replay and lwf off as well.
-        distillation: the strength of lwf, where there is no retain set; 0 leaves it out.
+        distillation: the strength of lwf, where there is no retain set; 0 leaves it out. From about half on (1 over lwf's temperature) an old
+            answer can stay the likelier one however long the new one is learned, so more is kept and learning is slower.
         texts, length, prompted: of null-space: what a language model makes up.
         target: of null-space: the layers that are trained.
         seed: of both.
@@ -72,7 +73,7 @@ class Auto(Chain):
         *,
         ratio: float | Literal["auto"] = 0.25,
         strength: float | Literal["auto"] | None = None,
-        distillation: float = 1.0,
+        distillation: float = 0.45,
         texts: int = 64,
         length: int = 16,
         prompted: int = 512,
