@@ -1,9 +1,12 @@
 """The recipe is its parts: replay and null-space where there are old examples, lwf and null-space where there are none."""
 
+import copy
+
 import pytest
 import torch
 
 import forgetless as fl
+from forgetless.core.session import attach
 from language import language_batches, language_loss, language_model
 from nets import batches, net, same
 from running import run
@@ -41,6 +44,24 @@ def test_it_keeps_a_copy_of_the_trained_weights_alone():
     model = after(method, new(), method.prepare(language_model(), new()))
     kept = {name for name in method.methods[2].teacher if name in dict(model.named_parameters())}
     assert kept and all(name.endswith("down_proj.weight") for name in kept)
+
+
+def test_without_a_retain_set_it_goes_on_from_saved_state_to_the_same_bits():
+    task = new()
+    model = language_model()
+    session = attach(fl.Auto(**FEW), model, torch.optim.AdamW(model.parameters(), lr=1e-2), task, language_loss).start()
+    for step, batch in enumerate(task.train):
+        if step == 2:
+            state, optimizer = copy.deepcopy(session.state_dict()), session.ctx.optimizer
+            session.close(finished=False)
+            session = attach(fl.Auto(**FEW), model, optimizer, task, language_loss)
+            session.load_state_dict(state)
+            session.start()
+            assert session.method.methods[2].teacher and session.method.methods[1].made_up
+        session.total(language_loss(model, batch), batch).backward()
+        session.ctx.optimizer.step()
+        session.ctx.optimizer.zero_grad()
+    assert same(model, after(fl.Auto(**FEW), task))
 
 
 def test_after_a_task_that_is_followed_by_others_old_examples_stand_for_the_old():

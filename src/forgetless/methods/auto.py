@@ -46,7 +46,7 @@ class Auto(Chain):
     Args:
         ratio: of replay: old examples for each new one.
         strength: of null-space; 0 turns replay and lwf off as well.
-        distillation: the strength of lwf, where there is no retain set; 0 leaves it out. From about half on (1 over lwf's temperature) an old
+        distillation: the strength of lwf, where there is no retain set; 0 leaves it out. From about half on (1 over its temperature) an old
             answer can stay the likelier one however long the new one is learned, so more is kept and learning is slower.
         texts, length, prompted: of null-space: what a language model makes up.
         target: of null-space: the layers that are trained.
