@@ -64,9 +64,9 @@ ALL = ("language", "classifier", "sequential")
 CHOICES: tuple[Choice, ...] = (
     Choice(
         ("auto",), False, False, ("language",), lambda tasks: 0.0, 0.9, "wide",
-        "the recipe: replay of the old examples, or where there are none its own old answers on the new inputs, and steps only where old "
-        "inputs do not lie, which also keeps other kinds of knowledge; about a fifth of the weights is trained",
-        alone=2.1, stores=True,
+        "the recipe: replay of the old examples, if there are any, and steps only where old inputs do not lie, which also keeps other "
+        "kinds of knowledge; about a fifth of the weights is trained",
+        alone=2.0, stores=True,
     ),
     Choice(
         ("replay",), True, False, ALL, lambda tasks: 0.0, 1.5, "strong",

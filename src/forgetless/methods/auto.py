@@ -37,17 +37,17 @@ class Auto(Chain):
     .. math:: \theta \leftarrow \theta + u\big(\nabla_\theta [L(\theta; B) + L(\theta; B_M)]\big)\, P, \qquad |B_M| = \tfrac14 |B|
 
     with u the optimizer's step and P the projector of `NullSpace`. Replay keeps what the retain set covers, the projector what it does not:
-    other kinds of knowledge, other formats. Without a retain set there is nothing to replay in the first task: the old inputs are those of
-    texts that a causal language model makes up itself, and the model's old answers on the new inputs are kept instead (`LwF`): it is
-    ``lwf >> null-space`` then. `docs/results/study.md` has the measurements that chose it.
+    other kinds of knowledge, other formats. Without a retain set there is nothing to replay in the first task, and the old inputs are those
+    of texts that a causal language model makes up itself; with ``distillation`` the model's old answers on the new inputs are kept too
+    (`LwF`): it is ``lwf >> null-space`` then. `docs/results/study.md` has the measurements that chose it.
 
     Memory and cost: those of its parts.
 
     Args:
         ratio: of replay: old examples for each new one.
         strength: of null-space; 0 turns replay and lwf off as well.
-        distillation: the strength of lwf, where there is no retain set; 0 leaves it out. From about half on (1 over its temperature) an old
-            answer can stay the likelier one however long the new one is learned, so more is kept and learning is slower.
+        distillation: the strength of lwf, where there is no retain set. More is kept then, but what is learned may hold in fewer
+            phrasings; from about half on (1 over lwf's temperature) an old answer can stay the likelier one however long it is trained.
         texts, length, prompted: of null-space: what a language model makes up.
         target: of null-space: the layers that are trained.
         seed: of both.
@@ -63,8 +63,8 @@ class Auto(Chain):
     summary: ClassVar[str] = "the recipe: a quarter of a batch of replay, and steps only where old inputs do not lie; what to run first"
     source: ClassVar[str] = "docs/results/study.md; arXiv 1902.10486 (replay), 2103.07113 and 1810.01256 (null-space), 1606.09282 (lwf)"
     keeps_examples: ClassVar[bool] = Replay.keeps_examples
-    extra_memory: ClassVar[str] = f"{NullSpace.extra_memory}; without a retain set a copy of the trained weights"
-    extra_compute: ClassVar[str] = f"a quarter of a batch more, or without a retain set a forward pass; {NullSpace.extra_compute}"
+    extra_memory: ClassVar[str] = f"{NullSpace.extra_memory}; with distillation a copy of the trained weights"
+    extra_compute: ClassVar[str] = f"a quarter of a batch more, with distillation a forward pass; {NullSpace.extra_compute}"
     scope: ClassVar[str] = NullSpace.scope
     owns: ClassVar[str] = NullSpace.owns
 
@@ -73,7 +73,7 @@ class Auto(Chain):
         *,
         ratio: float | Literal["auto"] = 0.25,
         strength: float | Literal["auto"] | None = None,
-        distillation: float = 0.45,
+        distillation: float = 0.0,
         texts: int = 64,
         length: int = 16,
         prompted: int = 512,
