@@ -40,8 +40,8 @@ SETTINGS = {
 REMARKS = {
     "edits": "`distilled-1` and `distilled-0.45`: `auto` without old data, with `distillation` of so much. Tests ran beside `distilled-1`: "
     "its time is too high.",
-    "distillation": "`lwf-45` is `lwf,null-space` with `lwf.strength=0.45`, and so on. Why it is off: the more is kept, the fewer codes "
-    "are known in a phrasing that was not trained; on edits little is gained below 0.45.",
+    "distillation": "`lwf-45` is `lwf,null-space` with `lwf.strength=0.45`, and so on. Why it is off: the stronger it is, the fewer codes "
+    "are known in a phrasing that was not trained.",
     "screen": "29 of the 52 methods in `benchmarks/study/screen.yaml`; the others have not been run. Other work ran beside it, so its "
     "times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. "
     "`distilled-1` is `lwf,null-space` without old data.",
