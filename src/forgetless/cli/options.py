@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,3 +195,18 @@ def _fail(message: str, code: int, error: BaseException) -> int:
         traceback.print_exception(error)
     typer.echo(f"forgetless: {' '.join(message.split())}", err=True)
     return code
+
+
+def named_files(pairs: Sequence[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """The files of ``--probe NAME=FILE``, by their names.
+
+    Raises:
+        InputError: one has no name or no file, or its name stands for another or is ``taken``.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not (equals and name and file) or name in found or name in taken:
+            raise InputError(f"{pair!r} is not NAME=FILE with a new name", where="--probe", mend="Write for example other=other.jsonl")
+        found[name] = file
+    return found

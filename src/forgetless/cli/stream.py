@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from forgetless.cli.options import Config, Debug, Json, answer
+from forgetless.cli.options import Config, Debug, Json, answer, named_files
 from forgetless.cli.placement import Device, Dtype
-from forgetless.errors import InputError
 
 
 def stream(
@@ -62,7 +61,7 @@ def stream(
         until_learned=until_learned,
         batch_size=batch_size,
         memory=memory,
-        probes=_probes(probe or []),
+        probes=named_files(probe or []),
         model=model,
         device=device,
         dtype=dtype,
@@ -76,16 +75,6 @@ def _stream_args(pairs: list[str]) -> dict[str, Any]:
 
     found = parse_method_args([f"stream.{pair}" for pair in pairs], ["stream"])
     return found.get("stream", {})
-
-
-def _probes(pairs: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, file = pair.partition("=")
-        if not (equals and name and file) or name in found:
-            raise InputError(f"{pair!r} is not NAME=FILE with a new name", where="--probe", mend="Write for example other=other.jsonl")
-        found[name] = file
-    return found
 
 
 def _table(found: dict[str, Any]) -> str:

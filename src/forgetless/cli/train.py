@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forgetless.cli.options import Config, Debug, EvalBatch, Json, Limit, Model, Scorer, Seed, Template, answer
+from forgetless.cli.options import Config, Debug, EvalBatch, Json, Limit, Model, Scorer, Seed, Template, answer, named_files
 from forgetless.cli.placement import Device, Dtype
-from forgetless.errors import InputError
 
 BUDGET_BROKEN = 3
 """The exit code of a run that did not keep its budget; its folder is whole."""
@@ -61,11 +60,7 @@ def train(
 
     files = {"inject": inject, "retain": retain, "inject-heldout": inject_heldout, "retain-heldout": retain_heldout}
     named = {name: file for name, file in files.items() if file is not None}
-    for pair in probe or []:
-        name, equals, file = pair.partition("=")
-        if not (equals and name and file) or name in files or name in named:
-            raise InputError(f"{pair!r} is not NAME=FILE with a new name", where="--probe", mend="Write for example other=other.jsonl")
-        named[name] = file
+    named |= named_files(probe or [], files)
     names = tuple(part.strip() for part in method.split(",") if part.strip())
     check_methods(names, METHODS)
     options = parse_method_args(method_arg or [], names)
