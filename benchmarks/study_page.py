@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import perplexity
 import study_choose
 import study_claims
 import study_goals
@@ -55,8 +56,8 @@ same kinds, which no method sees; **C**, items of other kinds (opposites, plural
 completions that the untouched model answers right under strict scoring. **In other words**: of the new facts, as training ends, those that
 are right in a phrasing that was never trained. Every method has the same number of trials; its trial is chosen on
 validation items, every figure is of other items. Facts, the deal into A and B and the order vary with the seed. Brackets hold 95% Student-t
-intervals over seeds, p is of the paired t-test over seeds, not corrected for the number of comparisons. Plain-text perplexity is not in
-it, since a comparison counts what is right and wrong; the next words of plain text stand for it.
+intervals over seeds, p is of the paired t-test over seeds, not corrected for the number of comparisons. A comparison counts what is right
+and wrong, so the perplexity of plain text was measured apart, on the chosen trials trained again.
 """
 SCREENS = ("screen",)
 """Settings with more methods than curves can show."""
@@ -94,6 +95,7 @@ def write(results: Path) -> Path:
             commits, draws = ({str(run[key]) for run in runs.values()} for key in ("git", "draw"))
             parts.append(_made(raws[name]["machine"], command, sorted(commits), sorted(draws), f"study/{name}.json"))
             parts += study_streams.section(runs)
+    parts += ["## Perplexity of plain text\n", *perplexity.section(results / "perplexity.json")]
     parts += ["## The paper's claims\n", CLAIMED]
     parts += ["\n".join(study_claims.table(sets, results)) + "\n"]
     parts.append("Made by `python benchmarks/study.py page` from the raw results in `docs/results/study/`.\n")
