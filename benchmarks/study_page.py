@@ -168,15 +168,11 @@ def _made(machine: Found, command: str, commits: Sequence[str | None], seeds: An
 
 def _items(found: Found, data: str) -> str:
     sizes = [own for name, own in found["items"].items() if name == data or name.rpartition("@")[0] == data]
-    told = [f"{_range([own['inject'] for own in sizes])} questions to learn"]
+    told = [f"{study_streams.span([own['inject'] for own in sizes])} questions to learn"]
     for kind in "ABC":
         counts = [own[kind]["test"] for own in sizes if own[kind]]
-        told += [f"{kind} {_range(counts)}"] if counts else []
+        told += [f"{kind} {study_streams.span(counts)}"] if counts else []
     return f"{found['model']}: {', '.join(told)} test items."
-
-
-def _range(counts: list[int]) -> str:
-    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def _budget(budget: Found) -> str:

@@ -22,12 +22,12 @@ def section(runs: Mapping[str, Run]) -> list[str]:
         labels.setdefault(name.split("/")[0], []).append(run)
     first = next(iter(runs.values()))
     probes = sorted({probe for run in runs.values() for seed in run["seeds"] for probe in seed["probes"]})
-    counts = {probe: sorted({seed["known"][probe] for run in runs.values() for seed in run["seeds"]}) for probe in probes}
+    counts = {probe: [seed["known"][probe] for run in runs.values() for seed in run["seeds"]] for probe in probes}
     told = f"Learned one after another, each until {first['until_learned']:.0%} or {first['epochs']} epochs: {', '.join(first['tasks'])}; "
     told += "each method at the rate that is shown. Right at the end: of all tasks; forgetting: from the best ever had; in other words: "
     told += "the facts in a phrasing that was never trained, at the end. "
     if probes:
-        known = ", ".join(f"{probe} {_span(counts[probe])} items" for probe in probes)
+        known = ", ".join(f"{probe} {span(counts[probe])} items" for probe in probes)
         told += f"What the model knew before the first task and no task trains is asked after the last: {known}. "
     told += "In %; time is a multiple of `none`'s.\n"
     seconds = {label: _mean([seed["seconds"] for seed in _seeds(own)]) for label, own in labels.items()}
@@ -88,8 +88,9 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _span(counts: Sequence[int]) -> str:
-    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+def span(counts: Sequence[int]) -> str:
+    """Numbers that may be all the same: the one, or the least and the greatest."""
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _line(cells: Any) -> str:
