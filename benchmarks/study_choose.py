@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -71,6 +72,11 @@ def rows(sets: Sets, results: Path) -> list[tuple[str, str, str]]:
             "facts that contradict what the model knows, and must hold in phrasings that you do not train",
             "[`replay`](../methods/replay.md), and more phrasings",
             phrased({name: found for name, found in sets.items() if name == "edits"}, ("replay", "auto", "none")),
+        ),
+        (
+            "a language model, and several sets of facts, one after another",
+            "[`auto`](../methods/auto.md) with [`forgetless stream`](../command-line.md)",
+            in_turn(results / "study/subjects.json", ("auto", "replay", "none")),
         ),
         (
             "a promise to keep: lose at most 1%",
@@ -148,6 +154,25 @@ def phrased(sets: Sets, labels: tuple[str, ...]) -> str:
             told = ", ".join(f"{label} {_percent(share)}" for label, share in shares.items())
             parts.append(f"{name}, {len(found['seeds'])} seed{'s' * (len(found['seeds']) > 1)}: learned in other words {told}")
     return "; ".join(parts) or NO_FIGURE
+
+
+def in_turn(file: Path, labels: tuple[str, ...]) -> str:
+    """Of streams of tasks: forgotten of the tasks from the best ever had, and of what was known before the first, in the mean over runs."""
+    if not file.is_file():
+        return NO_FIGURE
+    runs = json.loads(file.read_text("utf-8"))["runs"]
+    seeds = {label: [seed for name, run in runs.items() if name.split("/")[0] == label for seed in run["seeds"]] for label in labels}
+    shown = {label: own for label, own in seeds.items() if own}
+    if not shown:
+        return NO_FIGURE
+    figures = {"learned facts": lambda seed: seed["forgetting"]} | {
+        name: lambda seed, name=name: seed["probes"][name][-1] for name in sorted(next(iter(shown.values()))[0]["probes"])
+    }
+    parts = []
+    for what, figure in figures.items():
+        parts.append(f"{what} " + ", ".join(f"{label} {100 * mean(figure(seed) for seed in own):.1f}%" for label, own in shown.items()))
+    tasks = len(next(iter(runs.values()))["tasks"])
+    return f"{tasks} subjects, {min(map(len, shown.values()))} draws, forgotten at the end: {'; '.join(parts)}"
 
 
 def accuracies(file: Path) -> dict[tuple[str, str], float]:

@@ -8,6 +8,8 @@ from typing import Any
 from forgetless.comparison.intervals import SHARE, over_seeds, seed_difference
 
 Run = Mapping[str, Any]
+_FIGURES = ("learned", "acc", "forgetting", "heldout")
+_CHANGE = (-1.0, 1.0)  # forgetting is below 0 where later tasks helped earlier ones
 COLUMNS = ("method", "rate", "seeds", "learned", "right at the end", "forgetting", "in other words", "time")
 
 
@@ -34,7 +36,7 @@ def section(runs: Mapping[str, Run]) -> list[str]:
     lines = [_line([*COLUMNS[:-1], *(f"{probe}, forgotten" for probe in probes), COLUMNS[-1]]), _line("---" for _ in (*COLUMNS, *probes))]
     for label, own in labels.items():
         seeds = _seeds(own)
-        figures = [_share([seed[key] for seed in seeds]) for key in ("learned", "acc", "forgetting", "heldout")]
+        figures = [_share([seed[key] for seed in seeds], _CHANGE if key == "forgetting" else SHARE) for key in _FIGURES]
         figures += [_share([_last(seed, probe) for seed in seeds]) for probe in probes]
         time = f"{seconds[label] / seconds['none']:.2f}" if "none" in seconds else ""
         lines.append(_line([f"`{label}`", f"{own[0]['lr'] or 0:g}", str(len(seeds)), *figures, time]))
@@ -77,8 +79,8 @@ def _seeds(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     return [seed for run in runs for seed in run["seeds"]]
 
 
-def _share(values: Sequence[float | None]) -> str:
-    found = over_seeds(values, SHARE)
+def _share(values: Sequence[float | None], within: tuple[float, float] = SHARE) -> str:
+    found = over_seeds(values, within)
     if found is None:
         return ""
     return f"{100 * found['mean']:.1f}" + ("" if found["low"] is None else f" [{100 * found['low']:.1f}, {100 * found['high']:.1f}]")

@@ -28,6 +28,7 @@ import study_goals  # noqa: E402
 import study_page  # noqa: E402
 import study_raw  # noqa: E402
 import study_screen  # noqa: E402
+import study_streams  # noqa: E402
 
 
 @pytest.fixture
@@ -186,6 +187,16 @@ def test_draws_of_the_facts_are_seeds_of_a_method_and_probes_stand_beside(tmp_pa
     assert cells["| `auto`"][1:3] == ["`none`", "B"]  # the last line of auto is its difference to none
     assert cells["| `auto`"][3].startswith("-23.3 [") and cells["| `auto`"][5] == "3 |"
     assert "| 30.0 [5.2, 54.8] |" in text  # 2, 3 and 4 of 10 forgotten: the half width is 4.303 / sqrt(3) of a tenth
+    chosen = (tmp_path / "choose.md").read_text("utf-8")
+    assert f"{count} subjects, 3 draws, forgotten at the end: learned facts auto " in chosen and "; B auto 6.7%, none 30.0% |" in chosen
+
+
+def test_tasks_that_help_earlier_ones_have_an_interval_below_nothing_forgotten():
+    seed = {"learned": 1.0, "acc": 1.0, "heldout": None, "probes": {}, "known": {}, "steps": 1, "seconds": 1.0}
+    run = {"method": "auto", "lr": 1e-3, "until_learned": 0.9, "epochs": 2, "tasks": ["a", "b"], "draw": 0}
+    run["seeds"] = [seed | {"seed": place, "forgetting": value} for place, value in enumerate((-0.04, 0.0, -0.02))]
+    line = study_streams.section({"auto": run})[1].splitlines()[2]
+    assert "| -2.0 [-7.0, 3.0] |" in line  # 4.303 / sqrt(3) of the spread 0.02
 
 
 def test_a_folder_of_neither_is_refused(tmp_path, capsys):
