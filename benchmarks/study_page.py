@@ -44,6 +44,8 @@ REMARKS = {
     "distillation": "`lwf-45` is `lwf,null-space` with `lwf.strength=0.45`, and so on. Why it is off: the stronger it is, the fewer codes "
     "are known in a phrasing that was not trained.",
     "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",
+    "subjects": "A method may keep examples of the subjects that it has learned; no method had examples of what was known before (B and C). Rates "
+    "are those that were chosen on edits, not tuned here, and plain fine-tuning's next. Tests ran beside some runs, so times are rough.",
     "screen": "38 of the 52 methods in `benchmarks/study/screen.yaml`; the others have not been run. Other work ran beside it, so its "
     "times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. "
     "`distilled-1` is `lwf,null-space` without old data.",
@@ -94,6 +96,7 @@ def write(results: Path) -> Path:
             runs, command = raws[name]["runs"], "sh benchmarks/study/subjects.sh STUDY"
             commits, draws = ({str(run[key]) for run in runs.values()} for key in ("git", "draw"))
             parts.append(_made(raws[name]["machine"], command, sorted(commits), sorted(draws), f"study/{name}.json"))
+            parts += [f"{REMARKS[name]}\n"] if name in REMARKS else []
             parts += study_streams.section(runs)
     parts += ["## Perplexity of plain text\n", *perplexity.section(results / "perplexity.json")]
     parts += ["## The paper's claims\n", CLAIMED]
