@@ -45,7 +45,7 @@ REMARKS = {
     "are known in a phrasing that was not trained.",
     "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",
     "subjects": "A method may keep examples of the subjects that it has learned; none had examples of what was known before (B and C). "
-    "Rates are those that were chosen on edits, not tuned here, and plain fine-tuning's next. Tests ran beside some runs, so times are rough.",
+    "Rates are those that were chosen on edits, not tuned here, and plain fine-tuning's next. Tests ran beside some runs: times are rough.",
     "screen": "38 of the 52 methods in `benchmarks/study/screen.yaml`; the others have not been run. Other work ran beside it, so its "
     "times say nothing. `ewc` was tried at strengths 100 and 1000 alone, `l2sp` and `mas` at 1 and 10, each at one rate. "
     "`distilled-1` is `lwf,null-space` without old data.",
