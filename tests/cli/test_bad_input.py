@@ -105,7 +105,11 @@ OPTIONS = {
     "unknown scorer": (nothing, ["--scorer", "vibes"], ["'vibes'", "exact"]),
     "unknown template": (nothing, ["--template", "haiku"], ["'haiku'", "qa"]),
     "probe without a file": (nothing, ["--probe", "other2"], ["--probe: 'other2'"]),
-    "probe with the name of a split": (nothing, ["--probe", "retain=other.jsonl"], ["--probe"]),
+    "probe with the name of a split": (
+        nothing,
+        ["--probe", "retain=other.jsonl"],
+        ["'retain=other.jsonl' is not NAME=FILE with a new"],
+    ),
     "probe with a slash": (nothing, ["--probe", "a/b=other.jsonl"], ["--probe", "a/b"]),
     "unknown flag": (nothing, ["--magic"], ["--magic", "train --help"]),
     "flag without value": (nothing, ["--lr"], ["--lr", "train --help"]),

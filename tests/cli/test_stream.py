@@ -105,8 +105,12 @@ def test_probes_are_asked_after_every_task(forgetless, place):
     assert (place / "probed/report.html").read_text().count('data-testid="probe"') == 1
     again = forgetless("stream", *stream, "--out", "probed", "--resume", cwd=place)
     assert again.code == 2 and "probes" in again.err
+    (place / "empty.jsonl").write_text("")
+    (place / "twice.jsonl").write_text('{"id": "same", "prompt": "one", "answer": "1"}\n{"id": "same", "prompt": "two", "answer": "2"}\n')
     for pair, told in (
         ("kept", "NAME=FILE"),
+        ("x=empty.jsonl", "the file is empty"),
+        ("x=twice.jsonl", "stands twice"),
         ("inject=inject.jsonl", "both the task inject and inject.jsonl"),
         ("x=none.jsonl", "none.jsonl"),
     ):

@@ -11,6 +11,8 @@ from forgetless.errors import InputError
 from forgetless.streams.builders import make_stream
 from forgetless.streams.facts import facts
 from forgetless.streams.files import from_files
+from forgetless.streams.probes import probe_rows
+from forgetless.streams.record import SeedRecord
 from forgetless.streams.run import language_rate
 from forgetless.streams.settings import StreamSettings
 from forgetless.streams.stream import LanguageStream, check_setting
@@ -193,3 +195,9 @@ def test_the_recipe_has_a_learning_rate_of_its_own_where_none_is_given():
     for method, rate in ((("auto",), 1e-3), (("kl", "null-space"), 1e-3), (("replay",), 3e-5)):
         assert language_rate(StreamSettings(stream="world-facts", method=method)) == rate
         assert language_rate(StreamSettings(stream="world-facts", method=method, lr=0.5)) == 0.5
+
+
+def test_rows_of_probes_name_the_seed_that_they_belong_to():
+    empty = {key: [] for key in ("accuracy", "baseline", "seconds", "steps", "state_bytes", "model_bytes", "items")}
+    records = [SeedRecord(seed, **empty, probes={"B": {f"question {seed}": [True, False]}, "C": {}}) for seed in (3, 4)]
+    assert probe_rows(records) == [{"seed": seed, "probe": "B", "id": f"question {seed}", "right": [True, False]} for seed in (3, 4)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from forgetless.data.identity import with_ids
 from forgetless.data.question import Question
-from forgetless.data.reading import check_disjoint, check_text, check_unique, read_questions
+from forgetless.data.reading import check_disjoint, check_text, read_questions
 from forgetless.errors import InputError
 from forgetless.evaluation.matrix import mean_and_error
 from forgetless.streams.record import SeedRecord, Verdicts, share
@@ -19,7 +19,7 @@ def read_probes(files: Mapping[str, str], stream: Stream) -> dict[str, list[Ques
     """The questions of every probe, by its name.
 
     Raises:
-        InputError: a file cannot be read, holds no questions or one that a task trains, or the stream is of classifications.
+        InputError: a file cannot be read, holds no question, one twice, or one that a task trains, or the stream is of classifications.
     """
     if files and not isinstance(stream, LanguageStream):
         raise InputError(
@@ -28,9 +28,6 @@ def read_probes(files: Mapping[str, str], stream: Stream) -> dict[str, list[Ques
     found = {}
     for name, file in files.items():
         found[name] = questions = read_questions(file)
-        if not questions:
-            raise InputError("it holds no question", where=f"--probe {name}", mend=f"Put questions into {file}, or leave it out")
-        check_unique(questions, file)
         check_text(questions, file)
         unnamed = with_ids([replace(question, id="") for question in questions])  # a stream names questions anew: compared by content
         for task in stream.tasks if isinstance(stream, LanguageStream) else ():
