@@ -93,9 +93,8 @@ def write(results: Path) -> Path:
         elif name in sets:
             parts += _comparison(name, raws[name], sets[name], folder)
         else:
-            runs, command = raws[name]["runs"], "sh benchmarks/study/subjects.sh STUDY"
-            commits, draws = ({str(run[key]) for run in runs.values()} for key in ("git", "draw"))
-            parts.append(_made(raws[name]["machine"], command, sorted(commits), sorted(draws), f"study/{name}.json"))
+            runs, made = raws[name]["runs"], raws[name]["made"]
+            parts.append(_made(made["machines"][0], made["commands"][0], made["commits"], made["seeds"], f"study/{name}.json"))
             parts += [f"{REMARKS[name]}\n"] if name in REMARKS else []
             parts += study_streams.section(runs)
     parts += ["## Perplexity of plain text\n", *perplexity.section(results / "perplexity.json")]

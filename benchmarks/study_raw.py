@@ -6,7 +6,8 @@
   them, and a row for each cell with its settings, its costs, ``"way": [[epoch, step, {split: [right, learned, forgotten, forgotten of
   the validation items]}]]``, and of CPL ``"signs"``: see `signs`; ``"renamed"``, where there is such, has by the label with which a method
   was run the one under which it is shown; or
-* ``{"kind": "streams", "machine", "runs": {name: settings, tasks and figures of each seed}}``; a name is LABEL or LABEL/DRAW of the facts.
+* ``{"kind": "streams", "made", "runs": {name: settings, tasks and figures of each seed}}``; a name is LABEL or LABEL/DRAW of the facts, and
+  the draws are the seeds in ``"made"``: see `raw`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,14 @@ def keep(folder: Path, name: str, results: Path, labels: Mapping[str, str] | Non
     if (folder / "comparison.json").is_file():
         found = comparison(folder, labels)
     elif runs := sorted(folder.glob("**/matrix.json")):
-        found = {"kind": "streams", "machine": machine([]), "runs": {str(run.parent.relative_to(folder)): _stream(run) for run in runs}}
+        told = {str(run.parent.relative_to(folder)): _stream(run) for run in runs}
+        made = {
+            "commands": [f"sh benchmarks/study/{name}.sh STUDY"],
+            "commits": sorted({run["git"] for run in told.values() if run["git"]}),
+            "seeds": sorted({run["draw"] for run in told.values()}),
+            "machines": [machine([])],
+        }
+        found = {"kind": "streams", "made": made, "runs": told}
     else:
         raise InputError("neither a comparison nor streams that have ended", where=str(folder))
     results.mkdir(parents=True, exist_ok=True)

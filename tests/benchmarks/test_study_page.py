@@ -211,7 +211,7 @@ def test_the_published_page_is_what_the_committed_raw_results_give(tmp_path):
     results = ROOT / "docs/results"
     own = tmp_path / "results"
     raw = [f"study/{file.name}" for file in (results / "study").glob("*.json")]
-    for file in ("diagnosis.json", "split_mnist.json", "transfer.json", "../methods/figures/more.json", *raw):
+    for file in ("diagnosis.json", "perplexity.json", "split_mnist.json", "transfer.json", "../methods/figures/more.json", *raw):
         (own / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(results / file, own / file)
     study_page.write(own)
