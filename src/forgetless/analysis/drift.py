@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from forgetless.core import options
-from forgetless.data.encoding import Example, encode, target
+from forgetless.data.encoding import Example, encode_all, target
 from forgetless.data.model import Language, quiet
 from forgetless.data.question import Question
 from forgetless.errors import InputError
@@ -96,7 +96,7 @@ def drift(
         raise InputError("there is no question", where="drift", mend="Give at least one")
     if not same_tokens(before, after):
         raise InputError("the two models have different vocabularies", where="after", mend="Compare a model with one fine-tuned from it")
-    told = [encode(q, target(q, template), before.tokenizer, template, room=before.room) for q in questions]
+    told = encode_all(((q, target(q, template)) for q in questions), before.tokenizer, template, room=before.room)
     if not samples:
         both = _divergences(before, after, told, batch_size, advance)
         pairs = tuple(both)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forgetless.data.question import Question
-from forgetless.data.templates import OPTION_NAMES, ending, target, wording
+from forgetless.data.templates import OPTION_NAMES, Wording, ending, target, wording
+from forgetless.data.tokens import Text, tokenized
 from forgetless.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["IGNORED", "Example", "collate", "encode", "pad_id", "target", "taught"]
+__all__ = ["IGNORED", "Example", "collate", "encode", "encode_all", "pad_id", "target", "taught"]
 
 IGNORED = -100
 """The label of a token that the loss leaves out."""
@@ -28,6 +29,22 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What of a question and an answer goes to the tokenizer: what stands before the answer ("" for plain text), both, and the end."""
+
+    question: Question
+    before: str
+    text: str
+    special: bool
+    end: str = ""
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        ends: tuple[Text, ...] = ((self.end, False),) if self.end else ()
+        return ((self.before, self.special), (self.before + self.text, self.special), *ends)
 
 
 def encode(
@@ -49,23 +66,45 @@ def encode(
     Raises:
         InputError: there is nothing to predict, or the sequence is longer than ``room``.
     """
-    where = question.where or question.id
-    if question.kind == "text":
-        ids = _ids(tokenizer, question.prompt, special=True)
-        example = Example(tuple(ids[:1]), tuple(ids[1:]))
+    return encode_all([(question, answer)], tokenizer, template, room=room, end=end)[0]
+
+
+def encode_all(
+    pairs: Iterable[tuple[Question, str]], tokenizer: Any, template: str | None = None, *, room: int | None = None, end: bool = False
+) -> list[Example]:
+    """What `encode` makes of each question and answer: all go to the tokenizer in one call, and to one that has seen them none.
+
+    Args and errors are those of `encode`.
+    """
+    asked: list[_Asked] = []
+    last, words = None, None
+    for question, answer in pairs:
+        if question.kind == "text":
+            asked.append(_Asked(question, "", question.prompt, True))
+            continue
+        if words is None or question is not last:  # the answers of one question follow each other
+            last, words = question, wording(question, tokenizer, template)
+        asked.append(_with_answer(question, answer, words, ending(words, answer, tokenizer) if end else ""))
+    ids = tokenized(tokenizer, (text for one in asked for text in one.texts))
+    return [_example(one, ids, tokenizer, room) for one in asked]
+
+
+def _with_answer(question: Question, answer: str, words: Wording, end: str) -> _Asked:
+    if not answer.strip():
+        raise InputError("its answer is empty", where=question.where or question.id, mend="Fill it in, or delete the row")
+    text = answer if answer[0].isspace() else words.gap + answer
+    return _Asked(question, words.before, text, special=not words.turns, end=end)  # a chat template writes its own special tokens
+
+
+def _example(asked: _Asked, ids: Mapping[Text, tuple[int, ...]], tokenizer: Any, room: int | None) -> Example:
+    prompt, whole, *ends = (ids[text] for text in asked.texts)
+    if asked.question.kind == "text":
+        example = Example(whole[:1], whole[1:])
     else:
-        words = wording(question, tokenizer, template)
-        if not answer.strip():
-            raise InputError("its answer is empty", where=where, mend="Fill it in, or delete the row")
-        text = answer if answer[0].isspace() else words.gap + answer
-        special = not words.turns  # a chat template writes its own
-        prompt = _ids(tokenizer, words.before, special=special)
-        whole = _ids(tokenizer, words.before + text, special=special)
         fits = len(whole) > len(prompt) and whole[: len(prompt)] == prompt
-        rest = whole[len(prompt) :] if fits else _continuing(tokenizer, text)
-        if end:
-            rest = rest + _ids(tokenizer, ending(words, answer, tokenizer), special=False)
-        example = Example(tuple(prompt), tuple(rest))
+        rest = whole[len(prompt) :] if fits else _continuing(tokenizer, asked.text)
+        example = Example(prompt, sum(ends, rest))
+    where = asked.question.where or asked.question.id
     if not example.prompt or not example.answer:
         raise InputError("it has fewer than two tokens", where=where, mend="Give a longer text")
     if room is not None and len(example) > room:
@@ -79,7 +118,7 @@ def taught(questions: Sequence[Question], tokenizer: Any, template: str | None =
     Args and errors are those of `encode`.
     """
     end = template not in OPTION_NAMES
-    return [encode(question, target(question, template), tokenizer, template, room=room, end=end) for question in questions]
+    return encode_all(((question, target(question, template)) for question in questions), tokenizer, template, room=room, end=end)
 
 
 def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
@@ -105,18 +144,12 @@ def pad_id(tokenizer: Any) -> int:
     return 0
 
 
-def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    """The tokens of ``text``; with ``special`` also those that the tokenizer puts before every text, never those it puts after."""
-    found = tokenizer(text, add_special_tokens=special, return_special_tokens_mask=True)
-    ids, added = list(found["input_ids"]), list(found["special_tokens_mask"])
-    closing = next((n for n, mark in enumerate(reversed(added)) if not mark), max(0, len(ids) - 1)) if special else 0
-    return ids[: len(ids) - closing]
-
-
-def _continuing(tokenizer: Any, text: str) -> list[int]:
+def _continuing(tokenizer: Any, text: str) -> tuple[int, ...]:
     """The tokens of ``text`` after other text: without the mark that some tokenizers put at the start of one."""
-    for lead in ("\n", "a", "."):
-        before, whole = _ids(tokenizer, lead, special=False), _ids(tokenizer, lead + text, special=False)
+    leads = ("\n", "a", ".")
+    ids = tokenized(tokenizer, [(text, False), *((lead, False) for lead in leads), *((lead + text, False) for lead in leads)])
+    for lead in leads:
+        before, whole = ids[lead, False], ids[lead + text, False]
         if before and whole[: len(before)] == before:
             return whole[len(before) :]
-    return _ids(tokenizer, text, special=False)
+    return ids[text, False]

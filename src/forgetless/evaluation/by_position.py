@@ -11,7 +11,7 @@ from forgetless.errors import InputError
 from forgetless.evaluation.drift import same_tokens
 from forgetless.evaluation.forward import both_logits, evaluating
 from forgetless.evaluation.paired import mean_interval
-from forgetless.evaluation.vision import example
+from forgetless.evaluation.vision import examples_of
 from forgetless.ops.distillation import kl_rows
 from forgetless.progress import Advance, silent
 
@@ -56,7 +56,7 @@ def kl_by_position(
     given = [(question, text) for question, text in zip(questions, responses, strict=True) if text.strip()]
     if not given:
         raise InputError("every response is empty", where="positions", mend="Give other prompts, or leave positions out")
-    examples = [example(before, question, text, template) for question, text in given]
+    examples = examples_of(before, given, template)
     values: list[list[float]] = [[] for _ in examples]
     with evaluating(before.model), evaluating(after.model):
         for index, old, new in both_logits(before, after, examples, batch_size=batch_size, advance=advance):

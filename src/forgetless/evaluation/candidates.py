@@ -8,7 +8,7 @@ from forgetless.data.encoding import Example
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import InputError
-from forgetless.evaluation.vision import example
+from forgetless.evaluation.vision import examples_of
 from forgetless.progress import Advance
 
 Flat = tuple[list[Example], list[int]]
@@ -18,7 +18,7 @@ def candidates(
     language: Language, questions: Sequence[Question], template: str | None, scorer: str, texts: Callable[[Question], Sequence[str]]
 ) -> Flat:
     """One example for each text of each question, and the question each belongs to."""
-    examples, owners = [], []
+    pairs, owners = [], []
     for owner, question in enumerate(questions):
         if question.kind == "text":
             raise InputError(
@@ -28,9 +28,9 @@ def candidates(
         if not wanted:
             raise InputError("it has no answer", where=question.where or question.id, mend="Fill it in, or delete the row")
         for text in wanted:
-            examples.append(example(language, question, text, template))
+            pairs.append((question, text))
             owners.append(owner)
-    return examples, owners
+    return examples_of(language, pairs, template), owners
 
 
 def first_of(owners: Sequence[int]) -> dict[int, int]:

@@ -11,7 +11,7 @@ from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.errors import InputError
 from forgetless.evaluation.forward import both_logits, evaluating
-from forgetless.evaluation.vision import example
+from forgetless.evaluation.vision import examples_of
 from forgetless.progress import Advance, silent
 
 
@@ -33,9 +33,7 @@ def kl_drift(
     """
     if not same_tokens(before, after):
         raise InputError("the two models have different vocabularies", where="--after", mend="Compare a model with one fine-tuned from it")
-    texts = [target(question, template) for question in questions]
-    pairs = zip(questions, texts, strict=True)
-    examples = [example(before, question, text, template) for question, text in pairs]
+    examples = examples_of(before, [(question, target(question, template)) for question in questions], template)
     drift = [0.0] * len(examples)
     with evaluating(before.model), evaluating(after.model):
         for index, old, new in both_logits(before, after, examples, batch_size=batch_size, advance=advance):

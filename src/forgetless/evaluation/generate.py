@@ -13,7 +13,7 @@ from forgetless.data.model import Language, quiet
 from forgetless.data.question import Question
 from forgetless.data.templates import OPTION_NAMES, accepted, unspaced
 from forgetless.evaluation.forward import NotNumbersError
-from forgetless.evaluation.vision import Seen, example, image_inputs
+from forgetless.evaluation.vision import Seen, examples_of, image_inputs
 from forgetless.progress import Advance, silent
 
 SLACK = 12
@@ -67,9 +67,11 @@ def generate_answers(
 ) -> list[str]:
     """For each question the greedy answer: as many lines as an accepted answer has, and as many tokens and `SLACK` more."""
     budgets, lines = [], []
-    for question in questions:
-        answers = accepted(question, template)
-        budgets.append(max(len(example(language, question, answer, template).answer) for answer in answers) + SLACK)
+    known = [accepted(question, template) for question in questions]
+    pairs = [(question, answer) for question, answers in zip(questions, known, strict=True) for answer in answers]
+    lengths = iter([len(one.answer) for one in examples_of(language, pairs, template)])
+    for answers in known:
+        budgets.append(max(next(lengths) for _ in answers) + SLACK)
         lines.append(1 + max(answer.strip().count("\n") for answer in answers))
     texts = generate_texts(language, questions, template, budgets, batch_size=batch_size, advance=advance)
     return ["\n".join(text.split("\n")[:count]).strip() for text, count in zip(texts, lines, strict=True)]
@@ -97,7 +99,7 @@ def generate_texts(
     Raises:
         NotNumbersError: the model gives no numbers (NaN).
     """
-    prompts = [example(language, question, "a", template) for question in questions]
+    prompts = examples_of(language, [(question, "a") for question in questions], template)
     room = language.room
     most = [budget if room is None else min(budget, room - len(one.prompt)) for budget, one in zip(budgets, prompts, strict=True)]
     found: dict[int, str] = {}

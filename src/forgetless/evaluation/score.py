@@ -21,7 +21,7 @@ from forgetless.evaluation.spoken import (
     refuses_scorer,
 )
 from forgetless.evaluation.verdict import Verdict
-from forgetless.evaluation.vision import example
+from forgetless.evaluation.vision import example, examples_of
 from forgetless.progress import Advance, silent
 
 __all__ = ["SCORERS", "WITHOUT_ANSWERS", "Verdict", "asked_with", "check_scorer", "score"]
@@ -166,9 +166,7 @@ def _perplexity(
     language: Language, questions: Sequence[Question], template: str | None, batch_size: int, advance: Advance
 ) -> list[Verdict]:
     """Perplexity of the text, or of the first answer given its question."""
-    texts = [target(question, template) for question in questions]
-    pairs = zip(questions, texts, strict=True)
-    examples = [example(language, question, text, template) for question, text in pairs]
+    examples = examples_of(language, [(question, target(question, template)) for question in questions], template)
     verdicts: dict[int, Verdict] = {}
     for index, logits in answer_logits(language, examples, batch_size=batch_size, advance=advance):
         loss = -log_probability(logits, examples[index].answer)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from forgetless.data.encoding import Example, encode
+from forgetless.data.encoding import Example, encode, encode_all
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.data.templates import wording
@@ -67,6 +67,13 @@ def _check(path: Path, question: Question) -> None:
             image.verify()
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} is not an image that can be read", where=where, mend="Save it as PNG or JPEG") from error
+
+
+def examples_of(language: Language, pairs: Sequence[tuple[Question, str]], template: str | None) -> list[Example]:
+    """What `example` makes of each question and answer; those without images go to the tokenizer together."""
+    plain = encode_all([pair for pair in pairs if pair[0].image is None], language.tokenizer, template, room=language.room)
+    told = iter(plain)
+    return [next(told) if pair[0].image is None else example(language, *pair, template) for pair in pairs]
 
 
 def example(language: Language, question: Question, answer: str, template: str | None) -> Example:

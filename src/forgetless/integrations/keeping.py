@@ -14,7 +14,7 @@ from transformers import Trainer
 
 from forgetless.core.session import Session
 from forgetless.core.state import load_state, save_state
-from forgetless.data.encoding import encode, target
+from forgetless.data.encoding import encode_all, target
 from forgetless.data.identity import with_ids
 from forgetless.data.model import Language
 from forgetless.data.question import Question
@@ -173,7 +173,8 @@ class Keeping:
         if not all(isinstance(row, dict) and "input_ids" in row for row in some):
             return EVERY
         template = asked_with(self.budget.scorer, self.budget.template)
-        probe = sum(len(encode(q, target(q, template), language.tokenizer, template, room=language.room)) for q in self.parts.probe)
+        probed = ((question, target(question, template)) for question in self.parts.probe)
+        probe = sum(map(len, encode_all(probed, language.tokenizer, template, room=language.room)))
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         return interval(probe, size * sum(len(row["input_ids"]) for row in some) / len(some))
 

@@ -13,7 +13,7 @@ from transformers import Trainer, TrainerCallback
 
 from forgetless.core.options import choice, number, whole
 from forgetless.core.state import load_state, save_state
-from forgetless.data.encoding import encode, target
+from forgetless.data.encoding import encode_all, target
 from forgetless.data.model import Language
 from forgetless.data.question import Question
 from forgetless.data.reading import read_questions
@@ -200,8 +200,8 @@ class RetentionCallback(TrainerCallback):  # type: ignore[misc]  # untyped in tr
     def _answers(self) -> dict[int, Tensor]:
         """The model's log-probabilities at each token of the first answer of each retain question."""
         language, template = self._language, asked_with(self.scorer, self.template)
-        texts = [(question, target(question, template)) for question in self.questions["retain"]]
-        examples = [encode(question, text, language.tokenizer, template, room=language.room) for question, text in texts]
+        asked = [(question, target(question, template)) for question in self.questions["retain"]]
+        examples = encode_all(asked, language.tokenizer, template, room=language.room)
         with torch.no_grad(), evaluating(language.model):
             found = answer_logits(language, examples, batch_size=self.batch_size)
             return {index: logits.float().log_softmax(-1).cpu() for index, logits in found}
