@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forgetless.data.encoding import IGNORED, collate, encode, pad_id, target
+from forgetless.data.encoding import IGNORED, collate, encode, pad_id, target, taught
 from forgetless.data.model import load_model
 from forgetless.data.question import Question
+from forgetless.data.templates import OPTION_NAMES
 from forgetless.errors import InputError
 from forgetless.train.batches import Batches
 from habits import STYLES, make_tokenizer
@@ -76,6 +77,16 @@ def test_a_chat_template_writes_its_own_marks() -> None:
     assert example.prompt.count(1) == 1 and example.prompt[0] == 1 and example.prompt[-1] == 2
     assert 2 not in example.answer
     assert encode(chat, "Lima", tokenizer, end=True).answer == (*example.answer, 2)
+
+
+@pytest.mark.parametrize("template", sorted(OPTION_NAMES))
+def test_training_teaches_the_name_of_an_option_without_an_end_and_a_chats_answer_with_one(template: str) -> None:
+    tokenizer = make_tokenizer("bytes", "bos+eos")
+    tokenizer.chat_template = "<s>{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    choice = Question("1", "choice", "Paris", ("Lima",), choices=("Oslo", "Lima"), label=1)
+    chat = Question("2", "chat", "Paris", ("Lima",), messages=({"role": "user", "content": "Paris"},))
+    assert taught([choice], tokenizer, template) == [encode(choice, target(choice, template), tokenizer, template)]
+    assert taught([chat], tokenizer) == [encode(chat, "Lima", tokenizer, end=True)] != [encode(chat, "Lima", tokenizer)]
 
 
 @pytest.mark.parametrize("template", ["plain", "qa"])
