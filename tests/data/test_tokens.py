@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forgetless.data import tokens
-from forgetless.data.encoding import encode, encode_all
+from forgetless.data.encoding import encode_all
 from forgetless.data.question import Question
 from forgetless.data.tokens import tokenized
 from habits import CORPUS, STYLES, make_tokenizer
