@@ -44,6 +44,8 @@ REMARKS = {
     "its time is too high.",
     "distillation": "`lwf-45` is `lwf,null-space` with `lwf.strength=0.45`, and so on. Why it is off: the stronger it is, the fewer codes "
     "are known in a phrasing that was not trained.",
+    "codes-300": "Nothing was tuned here: the rates are those that were chosen on 24 codes. "
+    "Other work ran beside it at times: times are rough.",
     "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",
     "instructions": "Plain fine-tuning forgets little of B here. Tests ran beside some of the first cells: their times are rough.",
     "subjects": "A method may keep examples of the subjects that it has learned; none had examples of what was known before (B and C). "
