@@ -29,7 +29,6 @@ Found = Mapping[str, Any]
 SETTINGS = {
     "edits": "Counterfactual edits of known facts",
     "icd10": "Many new facts in one format: medical codes",
-    "codes-again": "Many new facts in one format: medical codes once more, with other seeds",
     "codes-300": "Many new facts in one format: 300 medical codes",
     "german": "Another language: names in German",
     "airports": "Many new facts in one format: airport codes (development)",
@@ -45,8 +44,6 @@ REMARKS = {
     "its time is too high.",
     "distillation": "`lwf-45` is `lwf,null-space` with `lwf.strength=0.45`, and so on. Why it is off: the stronger it is, the fewer codes "
     "are known in a phrasing that was not trained.",
-    "codes-again": "To look again at what five seeds left open (B against replay): the same setting and the rates chosen there, five seeds "
-    "that had not been run; nothing is pooled.",
     "codes-300": "Nothing was tuned here: the rates are those that were chosen on 24 codes. "
     "Other work ran beside it at times: times are rough.",
     "german": "Tests ran beside replay's cells (seeds 3 and 4 above all), an installation beside cpl (3 and 4): both times are too high.",

@@ -162,7 +162,7 @@ def test_a_plan_names_files_that_are_written_and_develops_on_airports_and_on_a_s
     if plan.stem == "distillation":  # strengths of one method beside each other: nothing to be tuned, nothing against a baseline
         assert len(cells) == len(labels)
     else:
-        trials = 1 if plan.stem in ("codes-300", "codes-again") else 2  # where rates are those of another plan, one
+        trials = 1 if plan.stem == "codes-300" else 2  # where rates are those of another plan, one
         assert {"none", "replay"} <= labels and len(cells) == len(labels) * trials * len(read.seeds)
     for name, data in read.data.items():
         for file in data.files().values():
